@@ -10,8 +10,8 @@ BIN    := $(VENV)/bin
 # Options for the command line: PRESET=tiny SET="rows=4 columns=8"
 OPTIONS = --preset $(PRESET) $(foreach pair,$(SET),--set $(pair))
 # The designs asked for by DESIGN=, or all of them.
-DESIGNS = designs="$(DESIGN)"; test -n "$$designs" || designs=$$($(BIN)/bitfabric list --json \
-	| $(BIN)/python -c 'import json, sys; print(*json.load(sys.stdin)["designs"])')
+DESIGNS = designs="$(DESIGN)"; if [ -z "$$designs" ]; then listing=$$($(BIN)/bitfabric list --json); \
+	designs=$$($(BIN)/python -c 'import json, sys; print(*json.load(sys.stdin)["designs"])' <<<"$$listing"); fi
 # Once there is a virtual environment, its Python is the one that simulators will load.
 SETUP   = PYTHON=$(firstword $(wildcard $(BIN)/python) $(PYTHON)) scripts/setup.sh
 
