@@ -1,0 +1,1 @@
+"""Blocks that every system uses: streams, memories, buses."""
