@@ -62,6 +62,9 @@ class AxiLiteSignature(Signature):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, AxiLiteSignature) and other.address_bits == self.address_bits
 
+    def __hash__(self) -> int:
+        return hash((type(self), self.address_bits))
+
     def __repr__(self) -> str:
         return f"AxiLiteSignature({self.address_bits})"
 
@@ -107,7 +110,7 @@ class AxiLiteRegisters(Block):
         for register in register_map.registers:
             for item in register.fields:
                 name = register.port(item)
-                if name == "bus" or hasattr(Block, name):
+                if name == "bus" or hasattr(type(self), name) or name in vars(self):
                     raise ParameterError(
                         "port", name, f"a name that {type(self).__name__} does not use itself"
                     )

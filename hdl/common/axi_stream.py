@@ -66,6 +66,9 @@ class AxiStreamSignature(Signature):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, AxiStreamSignature) and other.data_bits == self.data_bits
 
+    def __hash__(self) -> int:
+        return hash((type(self), self.data_bits))
+
     def __repr__(self) -> str:
         return f"AxiStreamSignature({self.data_bits})"
 
