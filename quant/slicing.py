@@ -41,7 +41,7 @@ def signed_slices(w: ArrayLike, bits: int = 7) -> NDArray[np.int8]:
     ParameterError
         For a width that has no slices, or a value outside it (nothing saturates).
     """
-    check_choice("bits", bits, WEIGHT_BITS)
+    bits = int(check_choice("bits", bits, WEIGHT_BITS))
     rest = check_integers("w", w, -(2 ** (bits - 1)), 2 ** (bits - 1) - 1).astype(np.int16)
     count = (bits - 4) // 3 + 1
     slices = np.empty((count, *rest.shape), np.int8)
@@ -102,7 +102,7 @@ def unsigned_slices(x: ArrayLike, bits: int = 8, low_bits: int = 4) -> NDArray[n
     ParameterError
         For a width that has no slices, low_bits other than 4 at a width other than 8, or a value outside.
     """
-    check_choice("bits", bits, ACT_BITS)
+    bits = int(check_choice("bits", bits, ACT_BITS))
     _check_low_bits(low_bits, bits // 4)
     acts = check_integers("x", x, 0, 2**bits - 1).astype(np.uint16)
     if low_bits != 4:

@@ -60,7 +60,6 @@ def integer_range(bits: int, symmetric: bool) -> tuple[int, int]:
     Raises
     ------
     ParameterError
-        If ``bits`` is out of range.
     """
     bits = check_range("bits", bits, 2, MAX_BITS)
     if symmetric:
@@ -77,11 +76,9 @@ def quantize(
 ) -> Quantized:
     """Calibrate a scale on ``x`` and quantize ``x`` with it.
 
-    Symmetric: ``scale = max|x| / (2^(b-1)-1)``, zero point 0. Asymmetric:
-    ``scale = (max-min) / (2^b-1)`` over a range that includes 0, ``zero_point = clip(rint(-min/scale))``
-    [paper]. A tensor whose range is empty (all zero; with asymmetric calibration that is the only
-    constant tensor, as the range includes 0) gets scale 1; so does one so small that its scale
-    is below the smallest normal float64 [ours].
+    Symmetric: ``scale = max|x| / (2^(b-1)-1)``, zero point 0. Asymmetric: ``scale = (max-min) / (2^b-1)``
+    over a range that includes 0, ``zero_point = clip(rint(-min/scale))`` [paper]. An empty range (only an
+    all-zero tensor has one) gives scale 1; so does a scale below the smallest normal float64 [ours].
 
     Parameters
     ----------
@@ -150,7 +147,6 @@ def quantize_with(
     Raises
     ------
     ParameterError
-        If any of them is outside its range.
     """
     real = _checked(x)
     low, high = integer_range(bits, symmetric)
@@ -169,9 +165,8 @@ def quantize_with(
 
 
 def _dtype(bits: int, symmetric: bool) -> type[np.integer[Any]]:
-    if symmetric:
-        return np.int8 if bits <= 8 else np.int16
-    return np.uint8 if bits <= 8 else np.uint16
+    narrow, wide = (np.int8, np.int16) if symmetric else (np.uint8, np.uint16)
+    return narrow if bits <= 8 else wide
 
 
 def _checked(x: ArrayLike) -> FloatArray:
@@ -197,7 +192,7 @@ def _reduced_axes(axis: int | Sequence[int] | None, ndim: int) -> tuple[int, ...
 
 def _percentile(x: FloatArray, percentile: float | None, reduced: tuple[int, ...]) -> FloatArray:
     keepdims = len(reduced) != x.ndim
-    if percentile is None or percentile == 100:
+    if percentile is None:
         return np.asarray(x.max(axis=reduced, keepdims=keepdims))
     return np.asarray(np.percentile(x, percentile, axis=reduced, keepdims=keepdims))
 
