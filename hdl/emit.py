@@ -16,7 +16,7 @@ from bitfabric.hdl.yosys import run_yosys
 
 # Amaranth joins the names of nested modules with dots, which Verilog tools only take escaped.
 _MODULE_NAME = re.compile(r"^(module|  cell) \\(\S+\.\S+)", re.MULTILINE)
-_INPUT = re.compile(r"^  wire (?:width \d+ )?(?:signed )?input \d+ (?:signed )?\\(clk|rst)$", re.MULTILINE)
+_INPUT = re.compile(r"^  wire (?:width \d+ )?(?:signed )?input \d+ +(?:signed )?\\(clk|rst)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
