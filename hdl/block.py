@@ -38,9 +38,7 @@ class Block(wiring.Component):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "__init__" not in cls.__dict__:
-            return
-        original = cls.__init__
+        original: Any = cls.__init__  # its own or an inherited one, which leaves the recording to this one
         signature = inspect.signature(original)
 
         @functools.wraps(original)
@@ -49,13 +47,18 @@ class Block(wiring.Component):
                 bound = signature.bind(self, *args, **kwds)
                 bound.apply_defaults()
                 arguments = {k: v for k, v in bound.arguments.items() if k != "self"}
-                text = ", ".join(f"{k}={v!r}" for k, v in arguments.items())
+                text = ", ".join(f"{k}={_plain(v)!r}" for k, v in arguments.items())
                 if " at 0x" in text:
                     raise TypeError(f"{cls.__name__} has an argument without a canonical text: {text}")
                 self.block_key = (cls, text)
             original(self, *args, **kwds)
 
         cls.__init__ = recording  # type: ignore[method-assign]
+
+
+def _plain(value: Any) -> Any:
+    # The text of a numpy array leaves out the middle of a long one.
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 B = TypeVar("B", bound=Block)
