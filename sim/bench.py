@@ -189,6 +189,7 @@ def run_streams(
     _check_stall("stall_out", stall_out)
     sources = [_Input(name, find_member(block, name), list(items)) for name, items in inputs.items()]
     sinks = [_Output(name, find_member(block, name), count) for name, count in outputs.items()]
+    streams: list[_Input | _Output] = [*sources, *sinks]
     if timeout is None:
         total = sum(len(source.payloads) for source in sources) + sum(sink.expected for sink in sinks)
         timeout = 200 + int(16 * total / (1 - max(stall_in, stall_out)))
@@ -217,15 +218,15 @@ def run_streams(
             for index, sink in enumerate(sinks):
                 sink.after_edge(cycle, answers[2 * index], plain(answers[2 * index + 1]))
             cycle += 1
-            if all(stream.done() for stream in (*sources, *sinks)):
+            if all(stream.done() for stream in streams):
                 result.cycles = result.cycles or cycle
                 after += 1
             elif cycle >= timeout:
-                state = ", ".join(map(str, (*sources, *sinks)))
-                raise BenchTimeout(f"nothing more to wait for after {timeout} cycles: {state}")
+                state = ", ".join(map(str, streams))
+                raise BenchTimeout(f"not finished after {timeout} cycles: {state}")
 
     simulate(block, testbench, vcd=vcd)
-    result.arrivals = {stream.name: stream.arrivals for stream in (*sources, *sinks)}
+    result.arrivals = {stream.name: stream.arrivals for stream in streams}
     result.update({sink.name: sink.payloads for sink in sinks})
     return result
 
