@@ -73,6 +73,7 @@ look
 
 root=()
 may_install=no
+installed=no
 if [ "${NO_APT:-}" != 1 ] && command -v apt-get >/dev/null; then
     if [ "$(id -u)" -eq 0 ]; then
         may_install=yes
@@ -89,7 +90,9 @@ if [ $may_install = yes ]; then
     "${apt[@]}" update -qq || echo "apt-get update failed; trying with the package lists as they are" >&2
     # The log is long and dull unless it fails.
     log=$(mktemp)
-    if ! "${apt[@]}" install -y --no-install-recommends "${missing[@]}" >"$log" 2>&1; then
+    if "${apt[@]}" install -y --no-install-recommends "${missing[@]}" >"$log" 2>&1; then
+        installed=yes
+    else
         tail -n 20 "$log" >&2
     fi
     rm -f "$log"
@@ -100,9 +103,9 @@ fi
 {
     echo "bitfabric needs these Debian packages, which are not on this machine:"
     printf '%s\n' "${reasons[@]}"
-    if [ $may_install = yes ]; then
-        echo "Installing them did not help. $("$python" -c 'import sys; print(sys.executable)') may not be Debian's python3:"
-        echo "its own venv module and shared library are needed then."
+    if [ $installed = yes ]; then
+        echo "They are installed now, but $("$python" -c 'import sys; print(sys.executable)') does not use them."
+        echo "It needs its own venv module and shared library; or name Debian's Python: PYTHON=/usr/bin/python3"
     else
         echo "Install them, then run the same command again:"
         echo "  sudo apt-get update && sudo apt-get install -y --no-install-recommends ${missing[*]}"
