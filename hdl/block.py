@@ -51,9 +51,13 @@ class Block(wiring.Component):
                 if " at 0x" in text:
                     raise TypeError(f"{cls.__name__} has an argument without a canonical text: {text}")
                 self.block_key = (cls, text)
-            original(self, *args, **kwds)
+            try:
+                original(self, *args, **kwds)
+            except BaseException:
+                self._MustUse__used = True  # no one can use it: no warning that no one did
+                raise
 
-        cls.__init__ = recording  # type: ignore[method-assign]
+        cls.__init__ = recording  # type: ignore[assignment, method-assign]
 
 
 def _plain(value: Any) -> Any:
