@@ -1,0 +1,195 @@
+"""The machine around a GEMM core, with its AXI ports."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Signal, Value
+from amaranth.lib import stream
+
+from bitfabric.hdl.block import Block, place
+from bitfabric.hdl.common.axi import axi_clock_ports, axi_domain
+from bitfabric.hdl.common.axi_lite import AxiLiteRegisters, axi_lite_ports, connect_axi_lite
+from bitfabric.hdl.common.axi_stream import (
+    axi_stream_ports,
+    connect_axi_stream_in,
+    connect_axi_stream_out,
+)
+from bitfabric.hdl.common.double_buffer import DoubleBuffer
+from bitfabric.hdl.gemm.accumulator import Accumulators
+from bitfabric.hdl.gemm.act_buffer import ActBuffer
+from bitfabric.hdl.gemm.config import GemmConfig
+from bitfabric.hdl.gemm.drain import Drain
+from bitfabric.hdl.gemm.loader import Loader, params_layout
+from bitfabric.hdl.gemm.registers import COUNTERS, gemm_registers
+
+
+class GemmTop(Block):
+    """Compute ``acts (M, K) x weights (K, N)`` behind AXI4-Lite and AXI4-Stream.
+
+    The host writes the registers, starts the machine and streams what ``Loader`` describes; the results come back
+    by M step, N tile and row. Loading, computing and draining overlap through double buffers.
+
+    Members
+    -------
+    aclk, aresetn : In(1)
+        Clock and synchronous reset, active low.
+    s_axil_*
+        AXI4-Lite, see ``gemm_registers``.
+    s_axis_*, m_axis_*
+        AXI4-Stream in and out.
+    """
+
+    NAME: str
+    ACCUMULATE: bool  # the machine adds the tiles of K, not the array
+
+    def __init__(self, config: GemmConfig):
+        self._config = config
+        super().__init__(
+            {
+                **axi_clock_ports(),
+                **axi_lite_ports("s_axil"),
+                **axi_stream_ports("s_axis", config.axis_data_bits, "in"),
+                **axi_stream_ports("m_axis", config.axis_data_bits, "out"),
+            }
+        )
+
+    def core(self) -> Block:
+        """Return the array core; subclasses give it."""
+        raise NotImplementedError
+
+    def elaborate(self, platform: object) -> Module:
+        """Wire loader, buffers, core, accumulators and drain."""
+        m = Module()
+        config = self._config
+        axi_domain(m, self)
+        registers = place(m, "registers", AxiLiteRegisters(gemm_registers(config, self.NAME)))
+        connect_axi_lite(m, self, "s_axil", registers)
+        m.d.comb += [registers.array_rows.eq(config.rows), registers.array_columns.eq(config.columns)]
+
+        start, busy = self._start(m, registers)
+        loader = place(m, "loader", Loader(config))
+        core = place(m, "core", self.core())
+        for unit in (loader, core):
+            m.d.comb += [
+                unit.m.eq(registers.m),
+                unit.k.eq(registers.k),
+                unit.n.eq(registers.n),
+                unit.resident.eq(registers.control_resident),
+                unit.start.eq(start),
+            ]
+        m.d.comb += [
+            loader.requantize.eq(registers.control_requantize),
+            registers.status_framing_error.eq(loader.framing_error),
+        ]
+        accumulators = self._buffers(m, loader, core)
+        drain = place(m, "drain", Drain(config, config.m_step))
+        m.d.comb += [
+            drain.requantize.eq(registers.control_requantize),
+            drain.low.eq(registers.clip_low.as_signed()),
+            drain.high.eq(registers.clip_high.as_signed()),
+            drain.zero_point.eq(registers.zero_point.as_signed()),
+            drain.full.eq(accumulators.full),
+            drain.info.eq(accumulators.info),
+            accumulators.drain_en.eq(drain.drain_en),
+            accumulators.drain_row.eq(drain.drain_row),
+            accumulators.release.eq(drain.release),
+            *(a.eq(b) for a, b in zip(drain.drain_data, accumulators.drain_data, strict=True)),
+        ]
+        params = place(
+            m, "params", DoubleBuffer(params_layout(config).size, -(-config.columns // config.drain_lanes))
+        )
+        m.d.comb += [
+            loader.params_free.eq(params.write_free),
+            params.write_en.eq(loader.params_en),
+            params.write_addr.eq(loader.params_addr),
+            params.write_data.eq(loader.params_data),
+            params.write_done.eq(loader.params_done),
+            params.read_en.eq(drain.params_en),
+            params.read_addr.eq(drain.params_addr),
+            drain.params_data.eq(params.read_data),
+            params.read_done.eq(drain.params_release),
+        ]
+        connect_axi_stream_in(m, self, "s_axis", loader.i)
+        connect_axi_stream_out(m, self, "m_axis", drain.o)
+        self._count(m, registers, start, busy, core)
+        return m
+
+    def _start(self, m: Module, registers: AxiLiteRegisters) -> tuple[Signal, Signal]:
+        """Return the start strobe and the busy flag."""
+        start, busy, ends = Signal(), Signal(), Signal()
+        bad = (registers.m == 0) | (registers.k == 0) | (registers.n == 0)
+        m.d.comb += [
+            start.eq(registers.control_start & ~busy & ~bad),
+            registers.status_bad_dimension.eq(registers.control_start & ~busy & bad),
+            ends.eq(self.m_axis_tvalid & self.m_axis_tready & self.m_axis_tlast),
+            registers.status_busy.eq(busy),
+            registers.status_done.eq(ends),
+        ]
+        with m.If(start):
+            m.d.sync += busy.eq(1)
+        with m.Elif(ends):
+            m.d.sync += busy.eq(0)
+        return start, busy
+
+    def _buffers(self, m: Module, loader: Loader, core: Block) -> Accumulators:
+        """Place the buffers between loader and core, and the accumulators behind it."""
+        config = self._config
+        weights = place(m, "weights", DoubleBuffer(config.columns * config.weight_bits, config.k_step))
+        acts = place(m, "acts", ActBuffer(config.rows * config.act_bits, config.act_depth))
+        psum_bits = len(core.psum[0])
+        accumulators = place(
+            m,
+            "accumulators",
+            Accumulators(config.columns, config.acc_bits, psum_bits, config.m_step, self.ACCUMULATE),
+        )
+        m.d.comb += [
+            loader.weights_free.eq(weights.write_free),
+            weights.write_en.eq(loader.weights_en),
+            weights.write_addr.eq(loader.weights_addr),
+            weights.write_data.eq(loader.weights_data),
+            weights.write_done.eq(loader.weights_done),
+            core.weights_full.eq(weights.read_full),
+            weights.read_en.eq(core.weights_en),
+            weights.read_addr.eq(core.weights_addr),
+            core.weights_data.eq(weights.read_data),
+            weights.read_done.eq(core.weights_release),
+            loader.acts_free.eq(acts.write_free),
+            acts.write_en.eq(loader.acts_en),
+            acts.write_addr.eq(loader.acts_addr),
+            acts.write_data.eq(loader.acts_data),
+            acts.tile_written.eq(loader.acts_tile_done),
+            acts.bank_written.eq(loader.acts_bank_done),
+            core.acts_ready.eq(acts.tile_ready),
+            acts.tile_taken.eq(core.acts_taken),
+            acts.read_en.eq(core.acts_en),
+            acts.read_addr.eq(core.acts_addr),
+            core.acts_data.eq(acts.read_data),
+            acts.bank_released.eq(core.acts_release),
+            core.acc_free.eq(accumulators.free),
+            accumulators.claim.eq(core.claim),
+            accumulators.claim_info.eq(core.claim_info),
+            accumulators.south.eq(core.south),
+            *(a.eq(b) for a, b in zip(accumulators.psum, core.psum, strict=True)),
+        ]
+        return accumulators
+
+    def _count(self, m: Module, registers: AxiLiteRegisters, start: Value, busy: Value, core: Block) -> None:
+        """Put every cycle of a GEMM into one of four counters."""
+        opened = Signal()
+        when = {
+            "load": busy & ~opened & ~core.window,
+            "compute": core.window & ~core.stalled,
+            "stalled": core.stalled,
+            "drain": busy & opened & ~core.window,
+            "total": busy,
+        }
+        with m.If(core.window):
+            m.d.sync += opened.eq(1)
+        for name in COUNTERS:
+            count = Signal(32, name=f"{name}_cycles", reset_less=True)
+            m.d.comb += getattr(registers, f"{name}_cycles").eq(count)
+            with m.If(start):
+                m.d.sync += count.eq(0)
+            with m.Elif(when[name]):
+                m.d.sync += count.eq(count + 1)
+        with m.If(start):
+            m.d.sync += opened.eq(0)

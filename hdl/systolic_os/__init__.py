@@ -1,0 +1,1 @@
+"""Output-stationary systolic array with its AXI top."""
