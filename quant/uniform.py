@@ -20,7 +20,7 @@ IntArray = NDArray[np.signedinteger[Any]] | NDArray[np.unsignedinteger[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Quantized:
-    """Hold integers together with the scale and zero point that give them a real value.
+    """Hold integers and what gives them a real value.
 
     Members
     -------
@@ -56,10 +56,6 @@ def integer_range(bits: int, symmetric: bool) -> tuple[int, int]:
         2 to 16.
     symmetric : bool
         True: ``-(2^(b-1)-1) .. 2^(b-1)-1``, without -2^(b-1) [paper]. False: ``0 .. 2^b-1``.
-
-    Raises
-    ------
-    ParameterError
     """
     bits = check_range("bits", bits, 2, MAX_BITS)
     if symmetric:

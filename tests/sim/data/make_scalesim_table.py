@@ -20,6 +20,8 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
+from scalesim.scale_sim import scalesim
+
 TABLE = Path(__file__).parent / "scalesim_3_0_0.json"
 
 # (rows, columns) of the array: square, tall, wide, one line, one PE, primes.
@@ -75,8 +77,6 @@ def run(dataflow: str, rows: int, columns: int) -> list[dict[str, int | str]]:
     RuntimeError
         If SCALE-Sim reports a stall or another number of layers than it was given.
     """
-    from scalesim.scale_sim import scalesim
-
     gemms = cases_for(rows, columns)
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
