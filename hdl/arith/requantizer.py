@@ -90,6 +90,7 @@ class Requantizer(Block):
         return value
 
     def elaborate(self, platform: object) -> Module:
+        """Return the lane: add, multiply, shift and round, clip and add, one register each."""
         m = Module()
         total = self._hold(m, "total", self.acc + self.bias)
         factor = self._hold(m, "factor", self.multiplier)
