@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from amaranth.hdl import ClockDomain, Module
+from amaranth.hdl import ClockDomain, Fragment, Module
 from amaranth.lib import data
 from amaranth.sim import Simulator
 
@@ -232,11 +232,17 @@ def run_streams(
 
 
 def simulate(block: Any, *testbenches: Callable[[Any], Any], vcd: str | None = None) -> None:
-    """Run ``testbenches`` on ``block`` with the domain ``sync`` clocked at 1 MHz, which it need not have."""
-    m = Module()
-    m.domains.sync = ClockDomain("sync")
-    m.submodules.dut = block
-    simulator = Simulator(m)
+    """Run ``testbenches`` on ``block`` with the domain ``sync`` clocked at 1 MHz.
+
+    A block need not have that domain; an AXI top has its own one, whose clock is ``aclk``.
+    """
+    fragment = Fragment.get(block, None)
+    if "sync" not in fragment.domains:
+        m = Module()
+        m.domains.sync = ClockDomain("sync")
+        m.submodules.dut = fragment
+        fragment = m
+    simulator = Simulator(fragment)
     simulator.add_clock(1e-6)
     for testbench in testbenches:
         simulator.add_testbench(testbench)

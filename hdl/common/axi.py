@@ -23,7 +23,7 @@ def axi_domain(m: Module, top: Any) -> None:
     lost meanwhile: the ready outputs of ``StreamRegister`` and ``AxiLiteRegisters`` are low until then.
     It starts in reset even before the first edge where initial values are honoured (FPGA, simulators).
     """
-    domain = ClockDomain("sync", local=True)
+    domain = ClockDomain("sync")
     reset = Signal(init=1, reset_less=True, name="reset")
     domain.clk = top.aclk
     domain.rst = reset
