@@ -63,11 +63,15 @@ class DesignConfig:
             value, meta = getattr(self, field.name), field.metadata
             if meta["choices"] is not None:
                 check_choice(field.name, value, meta["choices"])
+                plain = meta["choices"][meta["choices"].index(value)]
             elif isinstance(field.default, bool):
                 if not isinstance(value, bool):
                     raise ParameterError(field.name, value, "true or false")
+                plain = value
             else:
-                check_range(field.name, value, meta["low"], meta["high"])
+                plain = check_range(field.name, value, meta["low"], meta["high"])
+            # numpy's integers and 4.0 for a choice of 4 would change the digest and the blocks' keys.
+            object.__setattr__(self, field.name, plain)
         self.validate()
 
     def validate(self) -> None:

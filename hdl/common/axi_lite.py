@@ -37,7 +37,7 @@ class AxiLiteSignature(Signature):
         self.address_bits = check_range("address_bits", address_bits, 2, 64)
         super().__init__(
             {
-                "awaddr": Out(address_bits),
+                "awaddr": Out(self.address_bits),
                 "awprot": Out(3),
                 "awvalid": Out(1),
                 "awready": In(1),
@@ -48,7 +48,7 @@ class AxiLiteSignature(Signature):
                 "bresp": In(2),
                 "bvalid": In(1),
                 "bready": Out(1),
-                "araddr": Out(address_bits),
+                "araddr": Out(self.address_bits),
                 "arprot": Out(3),
                 "arvalid": Out(1),
                 "arready": In(1),
@@ -103,10 +103,10 @@ class AxiLiteRegisters(Block):
     """
 
     def __init__(self, register_map: RegisterMap, address_bits: int = DEFAULT_ADDRESS_BITS):
-        check_range("address_bits", address_bits, max(2, (register_map.size - 1).bit_length()), 64)
+        lowest = max(2, (register_map.size - 1).bit_length())
+        self.address_bits = check_range("address_bits", address_bits, lowest, 64)
         self.register_map = register_map
-        self.address_bits = address_bits
-        members: dict[str, Member] = {"bus": In(AxiLiteSignature(address_bits))}
+        members: dict[str, Member] = {"bus": In(AxiLiteSignature(self.address_bits))}
         for register in register_map.registers:
             for item in register.fields:
                 name = register.port(item)

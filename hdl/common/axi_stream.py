@@ -23,10 +23,10 @@ def check_data_bits(data_bits: int) -> int:
     ParameterError
         If it is not a positive multiple of 8.
     """
-    check_range("data_bits", data_bits, 8)
-    if data_bits % 8:
+    bits = check_range("data_bits", data_bits, 8)
+    if bits % 8:
         raise ParameterError("data_bits", data_bits, "a multiple of 8")
-    return data_bits
+    return bits
 
 
 def beat_layout(data_bits: int) -> StructLayout:
@@ -61,7 +61,7 @@ class AxiStreamSignature(Signature):
 
     def __init__(self, data_bits: int):
         self.data_bits = check_data_bits(data_bits)
-        super().__init__({"tdata": Out(data_bits), "tlast": Out(1), "tvalid": Out(1), "tready": In(1)})
+        super().__init__({"tdata": Out(self.data_bits), "tlast": Out(1), "tvalid": Out(1), "tready": In(1)})
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, AxiStreamSignature) and other.data_bits == self.data_bits
@@ -92,7 +92,10 @@ class AxiStreamSink(Block):
     def __init__(self, data_bits: int):
         self.data_bits = check_data_bits(data_bits)
         super().__init__(
-            {"bus": In(AxiStreamSignature(data_bits)), "o": Out(stream.Signature(beat_layout(data_bits)))}
+            {
+                "bus": In(AxiStreamSignature(self.data_bits)),
+                "o": Out(stream.Signature(beat_layout(self.data_bits))),
+            }
         )
 
     def elaborate(self, platform: Any) -> Module:
@@ -128,7 +131,10 @@ class AxiStreamSource(Block):
     def __init__(self, data_bits: int):
         self.data_bits = check_data_bits(data_bits)
         super().__init__(
-            {"i": In(stream.Signature(beat_layout(data_bits))), "bus": Out(AxiStreamSignature(data_bits))}
+            {
+                "i": In(stream.Signature(beat_layout(self.data_bits))),
+                "bus": Out(AxiStreamSignature(self.data_bits)),
+            }
         )
 
     def elaborate(self, platform: Any) -> Module:

@@ -54,18 +54,18 @@ class DoubleBuffer(Block):
     def __init__(self, width: int, depth: int):
         self.width = check_range("width", width, 1)
         self.depth = check_range("depth", depth, 1)
-        self.address_bits = address_bits(depth)
+        self.address_bits = address_bits(self.depth)
         super().__init__(
             {
                 "write_free": Out(1),
                 "write_en": In(1),
                 "write_addr": In(self.address_bits),
-                "write_data": In(width),
+                "write_data": In(self.width),
                 "write_done": In(1),
                 "read_full": Out(1),
                 "read_en": In(1),
                 "read_addr": In(self.address_bits),
-                "read_data": Out(width),
+                "read_data": Out(self.width),
                 "read_done": In(1),
             }
         )

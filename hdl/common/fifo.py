@@ -50,7 +50,7 @@ class StreamFifo(Block):
             {
                 "i": In(stream.Signature(shape)),
                 "o": Out(stream.Signature(shape)),
-                "level": Out(range(depth + 1)),
+                "level": Out(range(self.depth + 1)),
             }
         )
 

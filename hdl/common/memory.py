@@ -55,15 +55,15 @@ class Ram(Block):
         self.width = check_range("width", width, 1)
         self.depth = check_range("depth", depth, 1)
         self.transparent = bool(transparent)
-        self.address_bits = address_bits(depth)
+        self.address_bits = address_bits(self.depth)
         super().__init__(
             {
                 "write_en": In(1),
                 "write_addr": In(self.address_bits),
-                "write_data": In(width),
+                "write_data": In(self.width),
                 "read_en": In(1),
                 "read_addr": In(self.address_bits),
-                "read_data": Out(width),
+                "read_data": Out(self.width),
             }
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth.hdl import Module, Signal, Value, signed
+from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
@@ -54,7 +55,7 @@ def core_members(config: GemmConfig, psum_bits: int) -> dict[str, Any]:
         "acc_free": In(1),
         "claim": Out(1),
         "claim_info": Out(drain_layout(config.m_step, config.columns)),
-        "psum": Out(signed(psum_bits)).array(config.columns),
+        "psum": Out(data.ArrayLayout(signed(psum_bits), config.columns)),
         "south": Out(south_layout(config.m_step)),
         "window": Out(1),
         "stalled": Out(1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import stream
+from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from bitfabric.hdl.arith.requantizer import Requantizer
@@ -58,7 +59,7 @@ class Drain(Block):
                 "info": In(drain_layout(depth, config.columns)),
                 "drain_en": Out(1),
                 "drain_row": Out(address_bits(depth)),
-                "drain_data": In(signed(config.acc_bits)).array(config.columns),
+                "drain_data": In(data.ArrayLayout(signed(config.acc_bits), config.columns)),
                 "release": Out(1),
                 "params_en": Out(1),
                 "params_addr": Out(address_bits(self._groups)),

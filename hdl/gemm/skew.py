@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from amaranth.hdl import Module, Signal
+from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from bitfabric.hdl.block import Block
@@ -21,9 +22,9 @@ class Skew(Block):
 
     Members
     -------
-    i : In(width).array(lanes)
+    i : In(data.ArrayLayout(width, lanes))
         One word.
-    o : Out(width).array(lanes)
+    o : Out(data.ArrayLayout(width, lanes))
         Lane i of the word that entered i + 1 cycles ago. Not reset: guarded by whoever counts the words.
 
     Raises
@@ -35,7 +36,7 @@ class Skew(Block):
     def __init__(self, lanes: int, width: int):
         self._lanes = check_range("lanes", lanes, 1)
         self._width = check_range("width", width, 1)
-        super().__init__({"i": In(width).array(lanes), "o": Out(width).array(lanes)})
+        super().__init__({"i": In(data.ArrayLayout(width, lanes)), "o": Out(data.ArrayLayout(width, lanes))})
 
     def elaborate(self, platform: object) -> Module:
         """Chain i + 1 registers in lane i."""

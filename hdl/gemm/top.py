@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from amaranth.hdl import Module, Signal, Value
-from amaranth.lib import stream
 
 from bitfabric.hdl.block import Block, place
 from bitfabric.hdl.common.axi import axi_clock_ports, axi_domain
@@ -92,7 +91,7 @@ class GemmTop(Block):
             accumulators.drain_en.eq(drain.drain_en),
             accumulators.drain_row.eq(drain.drain_row),
             accumulators.release.eq(drain.release),
-            *(a.eq(b) for a, b in zip(drain.drain_data, accumulators.drain_data, strict=True)),
+            drain.drain_data.eq(accumulators.drain_data),
         ]
         params = place(
             m, "params", DoubleBuffer(params_layout(config).size, -(-config.columns // config.drain_lanes))
@@ -168,7 +167,7 @@ class GemmTop(Block):
             accumulators.claim.eq(core.claim),
             accumulators.claim_info.eq(core.claim_info),
             accumulators.south.eq(core.south),
-            *(a.eq(b) for a, b in zip(accumulators.psum, core.psum, strict=True)),
+            accumulators.psum.eq(core.psum),
         ]
         return accumulators
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from amaranth.hdl import Module, signed
+from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from bitfabric.hdl.block import Block, place
@@ -22,9 +23,9 @@ class SystolicOsRow(Block):
     -------
     west, shift : In
         What enters at the west edge.
-    weight_in, chain_in : In().array(columns)
+    weight_in, chain_in : In(ArrayLayout, one lane per column)
         North edge.
-    weight_out, chain_out : Out().array(columns)
+    weight_out, chain_out : Out(ArrayLayout, one lane per column)
         South edge, one cycle (one shift) later.
     """
 
@@ -35,10 +36,10 @@ class SystolicOsRow(Block):
             {
                 "west": In(west_layout(config.act_bits)),
                 "shift": In(1),
-                "weight_in": In(weight).array(config.columns),
-                "weight_out": Out(weight).array(config.columns),
-                "chain_in": In(acc).array(config.columns),
-                "chain_out": Out(acc).array(config.columns),
+                "weight_in": In(data.ArrayLayout(weight, config.columns)),
+                "weight_out": Out(data.ArrayLayout(weight, config.columns)),
+                "chain_in": In(data.ArrayLayout(acc, config.columns)),
+                "chain_out": Out(data.ArrayLayout(acc, config.columns)),
             }
         )
 
@@ -76,13 +77,13 @@ class SystolicOsArray(Block):
 
     Members
     -------
-    west : In(west_layout).array(rows)
+    west : In(data.ArrayLayout(west_layout, rows))
         Activations and their control.
-    weight : In(signed(weight_bits)).array(columns)
+    weight : In(data.ArrayLayout(signed(weight_bits), columns))
         North edge.
-    shift : In(1).array(rows)
+    shift : In(rows)
         Drain chain enable, at the west edge.
-    psum : Out(signed(acc_bits)).array(columns)
+    psum : Out(data.ArrayLayout(signed(acc_bits), columns))
         South edge of the drain chain.
     """
 
@@ -90,10 +91,10 @@ class SystolicOsArray(Block):
         self._config = config
         super().__init__(
             {
-                "west": In(west_layout(config.act_bits)).array(config.rows),
-                "weight": In(signed(config.weight_bits)).array(config.columns),
-                "shift": In(1).array(config.rows),
-                "psum": Out(signed(config.acc_bits)).array(config.columns),
+                "west": In(data.ArrayLayout(west_layout(config.act_bits), config.rows)),
+                "weight": In(data.ArrayLayout(signed(config.weight_bits), config.columns)),
+                "shift": In(config.rows),
+                "psum": Out(data.ArrayLayout(signed(config.acc_bits), config.columns)),
             }
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from amaranth.hdl import Module, signed
+from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from bitfabric.hdl.block import Block, place
@@ -22,9 +23,9 @@ class SystolicWsRow(Block):
     -------
     act, load, swap : In
         What enters at the west edge (``swap`` with double buffering only).
-    weight_in, psum_in : In().array(columns)
+    weight_in, psum_in : In(ArrayLayout, one lane per column)
         North edge.
-    weight_out, psum_out : Out().array(columns)
+    weight_out, psum_out : Out(ArrayLayout, one lane per column)
         South edge, one cycle later.
     """
 
@@ -34,10 +35,10 @@ class SystolicWsRow(Block):
         members = {
             "act": In(signed(config.act_bits)),
             "load": In(1),
-            "weight_in": In(weight).array(config.columns),
-            "weight_out": Out(weight).array(config.columns),
-            "psum_in": In(psum).array(config.columns),
-            "psum_out": Out(psum).array(config.columns),
+            "weight_in": In(data.ArrayLayout(weight, config.columns)),
+            "weight_out": Out(data.ArrayLayout(weight, config.columns)),
+            "psum_in": In(data.ArrayLayout(psum, config.columns)),
+            "psum_out": Out(data.ArrayLayout(psum, config.columns)),
         }
         if config.weight_buffering == "double":
             members["swap"] = In(1)
@@ -83,30 +84,30 @@ class SystolicWsArray(Block):
 
     Members
     -------
-    act : In(signed(act_bits)).array(rows)
+    act : In(data.ArrayLayout(signed(act_bits), rows))
         West edge.
-    weight : In(signed(weight_bits)).array(columns)
+    weight : In(data.ArrayLayout(signed(weight_bits), columns))
         North edge.
-    load : In(1).array(rows)
+    load : In(rows)
         Shift enable of each row's weight chain: every row for ``rows`` cycles when single buffered; when double
         buffered row j from cycle j to cycle ``rows`` - 2 of the load, the first row's weight staying at the north
         edge until the swap.
-    swap : In(1).array(rows)
+    swap : In(rows)
         Double buffering only: makes the loaded weights the stationary ones, one cycle ahead of the activation.
-    psum : Out(signed(psum_bits)).array(columns)
+    psum : Out(data.ArrayLayout(signed(psum_bits), columns))
         South edge.
     """
 
     def __init__(self, config: SystolicWsConfig):
         self._config = config
         members = {
-            "act": In(signed(config.act_bits)).array(config.rows),
-            "weight": In(signed(config.weight_bits)).array(config.columns),
-            "load": In(1).array(config.rows),
-            "psum": Out(signed(config.psum_bits)).array(config.columns),
+            "act": In(data.ArrayLayout(signed(config.act_bits), config.rows)),
+            "weight": In(data.ArrayLayout(signed(config.weight_bits), config.columns)),
+            "load": In(config.rows),
+            "psum": Out(data.ArrayLayout(signed(config.psum_bits), config.columns)),
         }
         if config.weight_buffering == "double":
-            members["swap"] = In(1).array(config.rows)
+            members["swap"] = In(config.rows)
         super().__init__(members)
 
     def elaborate(self, platform: object) -> Module:

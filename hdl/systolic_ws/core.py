@@ -132,7 +132,7 @@ class SystolicWsCore(Block):
         psums = self._array(m, feed_start)
         m.d.comb += [
             Value.cast(self.south).eq(delay(m, "south", south.as_value(), FEED_LATENCY + config.rows)),
-            *(self.psum[column].eq(psum) for column, psum in enumerate(psums)),
+            self.psum.eq(psums),
         ]
         window = CycleWindow(m, begin=load_start, last=feed_last & tile.last, tail=tail)
         cycles = Signal(range(config.acc_depth + 2 * config.rows + config.columns))
@@ -163,7 +163,7 @@ class SystolicWsCore(Block):
             m.d.sync += self._weights_inside.eq(inside)
         self._load_issue, self._load_index = issue, index
 
-    def _array(self, m: Module, feed_start: Signal) -> list[Value]:
+    def _array(self, m: Module, feed_start: Signal) -> data.View[data.ArrayLayout]:
         """Place skews and array; return its psums."""
         config = self._config
         array = place(m, "array", SystolicWsArray(config))
@@ -194,4 +194,4 @@ class SystolicWsCore(Block):
                 m.d.comb += array.swap[row].eq(swap)
             else:
                 m.d.sync += enable.eq(issue)
-        return list(array.psum)
+        return array.psum

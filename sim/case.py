@@ -1,0 +1,199 @@
+"""GEMM cases: operands, the golden result, and the files that hold them."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitfabric.hdl.gemm.config import GemmConfig
+from bitfabric.quant.errors import BitfabricError, ParameterError
+from bitfabric.quant.gemm import gemm
+from bitfabric.quant.requant import requantize
+
+_KEYS = ("acts", "weights")
+_REQUANT_KEYS = ("bias", "multiplier", "shift")
+_SCALAR_KEYS = ("low", "high", "zero_point")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GemmCase:
+    """Hold the operands of ``acts (M, K) x weights (K, N)`` and, if bytes are to come out, their requantization.
+
+    Members
+    -------
+    name : str
+        What a report calls it.
+    acts, weights : integer arrays (M, K), (K, N)
+        Operands.
+    bias, multiplier, shift : integer arrays (N,), optional
+        Requantization per output channel; all or none.
+    low, high, zero_point : int
+        Bounds before the zero point, and the zero point.
+
+    Raises
+    ------
+    ParameterError
+        If the shapes do not fit.
+    """
+
+    name: str = "case"
+    acts: NDArray[np.integer]
+    weights: NDArray[np.integer]
+    bias: NDArray[np.integer] | None = None
+    multiplier: NDArray[np.integer] | None = None
+    shift: NDArray[np.integer] | None = None
+    low: int = -128
+    high: int = 127
+    zero_point: int = 0
+
+    def __post_init__(self) -> None:
+        for name in _KEYS:
+            array = getattr(self, name)
+            if array.ndim != 2 or array.dtype.kind not in "iu":
+                raise ParameterError(name, f"{array.dtype}{array.shape}", "a matrix of integers")
+        if self.acts.shape[1] != self.weights.shape[0]:
+            raise ParameterError(
+                "weights", self.weights.shape, f"of shape (K, N) with K={self.acts.shape[1]} as in acts"
+            )
+        given = [getattr(self, name) is not None for name in _REQUANT_KEYS]
+        if any(given) and not all(given):
+            raise ParameterError("requantization", given, "bias, multiplier and shift, or none of them")
+        for name in _REQUANT_KEYS:
+            array = getattr(self, name)
+            if array is not None and (array.shape != (self.n,) or array.dtype.kind not in "iu"):
+                raise ParameterError(name, f"{array.dtype}{array.shape}", f"integers of shape ({self.n},)")
+
+    @property
+    def m(self) -> int:
+        """Activation rows."""
+        return self.acts.shape[0]
+
+    @property
+    def k(self) -> int:
+        """Contraction."""
+        return self.acts.shape[1]
+
+    @property
+    def n(self) -> int:
+        """Output channels."""
+        return self.weights.shape[1]
+
+    @property
+    def requantized(self) -> bool:
+        """Bytes come out, not accumulators."""
+        return self.multiplier is not None
+
+    def check(self, config: GemmConfig) -> None:
+        """Refuse what ``config`` cannot compute.
+
+        Raises
+        ------
+        ParameterError
+            If a dimension or an operand is out of range.
+        """
+        config.check_gemm(self.m, self.k, self.n)
+        for name, bits in (("acts", config.act_bits), ("weights", config.weight_bits)):
+            array = getattr(self, name)
+            bound = 1 << (bits - 1)
+            if array.min() < -bound or array.max() >= bound:
+                value = int(array.min() if array.min() < -bound else array.max())
+                raise ParameterError(name, value, f"within {bits} bits, two's complement")
+
+    def golden(self) -> NDArray[np.int64]:
+        """Return what the machine must compute, (M, N)."""
+        acc = gemm(self.acts, self.weights).astype(np.int64)
+        if self.multiplier is None or self.shift is None or self.bias is None:
+            return acc
+        out = requantize(
+            acc,
+            self.multiplier,
+            self.shift,
+            zero_point=self.zero_point,
+            low=self.low,
+            high=self.high,
+            bias=self.bias,
+        )
+        return np.asarray(out, dtype=np.int64)
+
+    def save(self, path: Path) -> None:
+        """Write the case as an ``.npz`` file."""
+        optional = {name: getattr(self, name) for name in _REQUANT_KEYS if getattr(self, name) is not None}
+        scalars = {name: np.array(getattr(self, name)) for name in _SCALAR_KEYS}
+        np.savez(path, acts=self.acts, weights=self.weights, **optional, **scalars)
+
+    @classmethod
+    def load(cls, path: Path) -> GemmCase:
+        """Read a case: ``acts`` and ``weights``, the rest optional.
+
+        Raises
+        ------
+        BitfabricError
+            If the file cannot be read or an array is missing.
+        ParameterError
+            If an array does not fit.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                data = {name: arrays[name] for name in arrays.files}
+        except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+            raise BitfabricError(f"{path} cannot be read as a case file (.npz): {error}") from error
+        missing = [name for name in _KEYS if name not in data]
+        unknown = sorted(set(data) - {*_KEYS, *_REQUANT_KEYS, *_SCALAR_KEYS})
+        if missing or unknown:
+            what = f"lacks {', '.join(missing)}" if missing else f"has unknown arrays {', '.join(unknown)}"
+            raise BitfabricError(
+                f"{path} {what}; a case file holds acts (M, K) and weights (K, N), and optionally "
+                f"{', '.join((*_REQUANT_KEYS, *_SCALAR_KEYS))}"
+            )
+        scalars = {}
+        for name in _SCALAR_KEYS:
+            if name in data:
+                if data[name].size != 1 or data[name].dtype.kind not in "iu":
+                    raise ParameterError(name, data[name].tolist(), "one integer")
+                scalars[name] = int(data[name].item())
+        arrays_ = {name: data[name] for name in (*_KEYS, *_REQUANT_KEYS) if name in data}
+        return cls(name=path.stem, **arrays_, **scalars)
+
+
+def random_case(
+    config: GemmConfig, rng: np.random.Generator, m: int, k: int, n: int, *, requantized: bool | None = None
+) -> GemmCase:
+    """Return a case with operands over the full range, a part of them at its ends.
+
+    ``requantized`` None leaves it to chance.
+    """
+
+    def operand(rows: int, columns: int, bits: int) -> NDArray[np.int8]:
+        bound = 1 << (bits - 1)
+        values = rng.integers(-bound, bound, (rows, columns))
+        corners = rng.choice([-bound, bound - 1, 0, -1], (rows, columns))
+        share = rng.choice([0.0, 0.2, 1.0], p=[0.6, 0.2, 0.2])
+        return np.where(rng.random((rows, columns)) < share, corners, values).astype(np.int8)
+
+    acts, weights = operand(m, k, config.act_bits), operand(k, n, config.weight_bits)
+    name = f"M{m} K{k} N{n}"
+    if requantized is None:
+        requantized = bool(rng.integers(2))
+    if not requantized:
+        return GemmCase(name=name, acts=acts, weights=weights)
+    bound = 1 << (config.acc_bits - 2)
+    wide = rng.random(n) < 0.5
+    spread = np.where(wide, bound, 1 << 12)
+    zero_point = int(rng.integers(-128, 128))
+    low, high = sorted(int(v) for v in rng.integers(-128, 128, 2))
+    full = rng.random() < 0.7
+    return GemmCase(
+        name=f"{name} bytes",
+        acts=acts,
+        weights=weights,
+        bias=rng.integers(-spread, spread),
+        multiplier=rng.integers(1, np.where(wide, 1 << 31, 1 << 16)),
+        shift=rng.integers(1, np.where(wide, 63, 24)),
+        low=-128 if full else low,
+        high=127 if full else high,
+        zero_point=0 if full else zero_point,
+    )

@@ -1,0 +1,32 @@
+"""Cycle models: one module per design, each equal to its RTL to the cycle."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cycles:
+    """Hold what a GEMM costs.
+
+    Members
+    -------
+    array_cycles : int
+        Weight load and compute at the array's boundary; what buffers add is not in it.
+    total : int
+        From the start to the last beat out, when the streams do not stall.
+    utilization : float
+        Products per multiplier and array cycle.
+    breakdown : dict
+        ``load + compute + stalled + drain == total``; each is a counter of the RTL.
+    """
+
+    array_cycles: int
+    total: int
+    utilization: float
+    breakdown: dict[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as plain data."""
+        return asdict(self)

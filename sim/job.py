@@ -1,0 +1,126 @@
+"""A job: what a testbench sends to a machine, what must come back, and what its counters must say."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitfabric.hdl.common.register_map import RegisterMap
+
+Beats = NDArray[np.uint8]
+_MAGIC = b"BFJOB1\n\0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """Describe one run of a machine.
+
+    Members
+    -------
+    name : str
+        What a report calls it.
+    writes : list of (int, int)
+        Byte offsets and words to write; the last one starts the machine.
+    stream : (beats, bytes) uint8
+        What goes into ``s_axis``, one packet.
+    expected : (beats, bytes) uint8
+        What must come out of ``m_axis``, one packet.
+    reads : dict
+        Byte offset of each register to read at the end, by name.
+    counters : dict
+        What the registers in ``reads`` must hold when no stream stalls.
+    """
+
+    name: str
+    writes: list[tuple[int, int]]
+    stream: Beats
+    expected: Beats
+    reads: dict[str, int]
+    counters: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Describe the runs of one simulation.
+
+    Members
+    -------
+    steps : list of Step
+        Run one after the other, without a reset between them.
+    seed : int
+        Of the random stalls.
+    stall : float
+        Probability that a channel pauses in a cycle; 0 also checks the counters.
+    timeout : int
+        Cycles after which a step without its last beat has failed.
+    """
+
+    steps: list[Step]
+    seed: int = 0
+    stall: float = 0.0
+    timeout: int = 1_000_000
+
+    def save(self, path: Path) -> None:
+        """Write the job for the Python testbench."""
+        arrays: dict[str, Any] = {}
+        texts = []
+        for number, step in enumerate(self.steps):
+            arrays[f"stream{number}"], arrays[f"expected{number}"] = step.stream, step.expected
+            texts.append(
+                {"name": step.name, "writes": step.writes, "reads": step.reads, "counters": step.counters}
+            )
+        head = {"steps": texts, "seed": self.seed, "stall": self.stall, "timeout": self.timeout}
+        np.savez(path, job=np.array(json.dumps(head)), **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> Job:
+        """Read what ``save`` wrote."""
+        with np.load(path) as arrays:
+            head = json.loads(str(arrays["job"]))
+            steps = [
+                Step(
+                    name=text["name"],
+                    writes=[(offset, word) for offset, word in text["writes"]],
+                    stream=arrays[f"stream{number}"],
+                    expected=arrays[f"expected{number}"],
+                    reads=text["reads"],
+                    counters=text["counters"],
+                )
+                for number, text in enumerate(head["steps"])
+            ]
+        return cls(steps=steps, seed=head["seed"], stall=head["stall"], timeout=head["timeout"])
+
+    def save_binary(self, path: Path) -> None:
+        """Write the job for the C++ testbench: little-endian 64-bit words and raw beats."""
+        with path.open("wb") as file:
+            file.write(_MAGIC)
+            stall = round(self.stall * (1 << 32))
+            file.write(struct.pack("<4Q", len(self.steps), self.seed, stall, self.timeout))
+            for step in self.steps:
+                beats, width = step.stream.shape
+                file.write(struct.pack("<5Q", width, beats, len(step.expected), len(step.writes), len(step.reads)))
+                for offset, word in step.writes:
+                    file.write(struct.pack("<2Q", offset, word))
+                for offset in step.reads.values():
+                    file.write(struct.pack("<Q", offset))
+                file.write(np.ascontiguousarray(step.stream).tobytes())
+                file.write(np.ascontiguousarray(step.expected).tobytes())
+
+
+def start_writes(registers: RegisterMap, values: dict[str, dict[str, int]]) -> list[tuple[int, int]]:
+    """Return the writes that put ``values`` (register, field, value) into a machine, in their order."""
+    constants = registers.constants()
+    writes = []
+    for register, fields in values.items():
+        word = 0
+        for name, value in fields.items():
+            stem = register.upper() if name == "value" else f"{register}_{name}".upper()
+            word |= (value << constants[f"{stem}_SHIFT"]) & constants[f"{stem}_MASK"]
+        writes.append((constants[f"{register.upper()}_OFFSET"], word))
+    return writes

@@ -1,0 +1,1 @@
+"""cocotb testbenches: drivers, monitors and scoreboard, written once for all designs."""
