@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bitfabric.quant.arrays import check_integers
 from bitfabric.quant.errors import ParameterError, check_range
 
 MAX_INDEX_BITS = 16
 
 
-@dataclass(frozen=True, eq=False)
-class RleCode:
+class RleCode(NamedTuple):
     """Hold the stored vectors of one or more sub-tiles, in order.
 
     Members
@@ -25,14 +26,11 @@ class RleCode:
     forced : bool array, (stored,)
         True where the vector was to be skipped but the index could count no further: it costs storage and
         reads, never an outer product.
-    counts : int64 array, (..., tiles)
-        Stored vectors of each sub-tile, forced ones included.
     """
 
     indices: NDArray[np.uint16]
     positions: NDArray[np.int64]
     forced: NDArray[np.bool_]
-    counts: NDArray[np.int64]
 
 
 def encode(keep: ArrayLike, index_bits: int = 4, sub_tile: int | None = None) -> RleCode:
@@ -65,7 +63,7 @@ def encode(keep: ArrayLike, index_bits: int = 4, sub_tile: int | None = None) ->
     kept = np.asarray(keep)
     if kept.dtype != np.bool_:
         raise ParameterError("keep", kept.dtype.name, "an array of bool")
-    shape, tile_length, tiles = _layout("keep", kept.shape, sub_tile)
+    shape, tile_length, _ = _layout("keep", kept.shape, sub_tile)
     period = 1 << check_range("index_bits", index_bits, 1, MAX_INDEX_BITS)
     kept_at = np.flatnonzero(kept)
     column = kept_at % max(shape[-1], 1)
@@ -79,9 +77,36 @@ def encode(keep: ArrayLike, index_bits: int = 4, sub_tile: int | None = None) ->
     forced = behind > 0
     positions = kept_at[owner] - np.where(forced, run[owner] % period + 1 + (behind - 1) * period, 0)
     indices = np.where(forced, period - 1, run[owner] % period).astype(np.uint16)
-    tile = kept_at // max(shape[-1], 1) * tiles + column // tile_length
-    counts = np.bincount(tile[owner], minlength=int(np.prod(shape[:-1])) * tiles)
-    return RleCode(indices, positions, forced, counts.reshape(*shape[:-1], tiles))
+    return RleCode(indices, positions, forced)
+
+
+def count_stored(
+    positions: ArrayLike, shape: tuple[int, ...], sub_tile: int | None = None
+) -> NDArray[np.int64]:
+    """Return how many vectors each sub-tile stores, forced ones included: (..., tiles).
+
+    Parameters
+    ----------
+    positions : integer array, (stored,)
+        As ``encode`` gave them.
+    shape : tuple of int
+        The shape of ``keep``.
+    sub_tile : int, optional
+        As given to ``encode``.
+
+    Raises
+    ------
+    ParameterError
+        For a position outside the shape.
+    """
+    sizes, tile_length, tiles = _layout("shape", shape, sub_tile)
+    # An empty Python list is one of floats to numpy.
+    given = np.asarray(positions) if np.size(positions) else np.zeros(0, np.int64)
+    at = check_integers("positions", given, 0, math.prod(sizes) - 1).astype(np.int64)
+    length = max(sizes[-1], 1)
+    tile = at // length * tiles + at % length // tile_length
+    rows = sizes[:-1]
+    return np.bincount(tile, minlength=math.prod(rows) * tiles).reshape(*rows, tiles)
 
 
 def decode(
@@ -102,7 +127,7 @@ def decode(
     length : int or tuple of int
         The shape of ``keep``; an int is one row.
     counts : integer array, optional
-        Stored vectors of each sub-tile; may be left out when there is only one.
+        Stored vectors of each sub-tile, by ``count_stored``; may be left out when there is only one.
     skippable : bool array, (stored,), optional
         True where the stored vector's value is the one that is skipped (all 0, all r): a forced
         vector, recognised by value as the hardware does, and dropped. None drops nothing: the result then
@@ -127,7 +152,7 @@ def decode(
         raise ParameterError("indices", (skipped.shape, skipped.dtype.name), "one axis of integers")
     if skipped.size and not 0 <= skipped.min() <= skipped.max() <= limit:
         raise ParameterError("indices", (int(skipped.min()), int(skipped.max())), f"in [0, {limit}]")
-    number = int(np.prod(shape[:-1])) * tiles
+    number = math.prod(shape[:-1]) * tiles
     stored = np.asarray([skipped.size] if counts is None else counts, np.int64).reshape(-1)
     if stored.size != number or stored.sum() != skipped.size or (stored < 0).any():
         raise ParameterError(

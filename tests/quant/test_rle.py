@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from bitfabric.quant.errors import ParameterError
-from bitfabric.quant.rle import RleCode, decode, encode
+from bitfabric.quant.rle import RleCode, count_stored, decode, encode
 
-DETERMINISTIC = settings(derandomize=True, deadline=None, max_examples=300, database=None)
+DETERMINISTIC = settings(derandomize=True, deadline=None, max_examples=150, database=None)
 
 
 def stream_encode(keep: list[bool], index_bits: int) -> list[tuple[int, int, bool]]:
@@ -65,10 +65,11 @@ def test_rows_and_sub_tiles(keep: np.ndarray, index_bits: int, sub_tile: int | N
             expected += [(i, row * length + start + p, f) for i, p, f in part]
             counts.append(len(part))
     assert rows_of(code) == expected
-    assert code.counts.sum() == len(expected)
+    stored_of = count_stored(code.positions, keep.shape, sub_tile)
+    assert stored_of.sum() == len(expected)
     if keep.size:
-        assert code.counts.reshape(-1).tolist() == counts
-    arguments = {"counts": code.counts, "index_bits": index_bits, "sub_tile": sub_tile}
+        assert stored_of.reshape(-1).tolist() == counts
+    arguments = {"counts": stored_of, "index_bits": index_bits, "sub_tile": sub_tile}
     assert np.array_equal(decode(code.indices, keep.shape, skippable=code.forced, **arguments), keep)
     stored = decode(code.indices, keep.shape, **arguments)
     assert np.flatnonzero(stored).tolist() == code.positions.tolist()
@@ -96,8 +97,9 @@ def test_runs_about_the_length_of_an_index(run: int, expected: list[tuple[int, i
 def test_nothing_kept_stores_nothing() -> None:
     code = encode(np.zeros((3, 100), bool), sub_tile=32)
     assert code.indices.size == code.positions.size == code.forced.size == 0
-    assert code.counts.tolist() == [[0] * 4] * 3
-    assert not decode([], (3, 100), counts=code.counts, sub_tile=32).any()
+    counts = count_stored(code.positions, (3, 100), 32)
+    assert counts.tolist() == [[0] * 4] * 3
+    assert not decode([], (3, 100), counts=counts, sub_tile=32).any()
 
 
 def test_the_index_restarts_at_a_sub_tile() -> None:
@@ -105,7 +107,10 @@ def test_the_index_restarts_at_a_sub_tile() -> None:
     keep[[10, 40]] = True
     assert rows_of(encode(keep, sub_tile=32)) == [(10, 10, False), (8, 40, False)]
     assert rows_of(encode(keep)) == [(10, 10, False), (15, 26, True), (13, 40, False)]
-    assert encode(keep).indices.dtype == np.uint16
+    indices, positions, forced = encode(keep)
+    assert (indices.dtype, positions.dtype, forced.dtype) == (np.uint16, np.int64, np.bool_)
+    assert count_stored(positions, (64,)).tolist() == [3]
+    assert count_stored([], (2, 64), 48).tolist() == [[0, 0], [0, 0]]
 
 
 REFUSALS: list[tuple[Callable[[], object], str]] = [
@@ -117,6 +122,12 @@ REFUSALS: list[tuple[Callable[[], object], str]] = [
         lambda: encode([True], sub_tile=0),
         "sub_tile=0 is not allowed; it must be an integer of at least 1",
     ),
+    (lambda: count_stored([8], (2, 4)), "positions=8 is not allowed; it must be in [0, 7]"),
+    (
+        lambda: count_stored([0.5], (2, 4)),
+        "positions='float64' is not allowed; it must be an integer or an array of integers",
+    ),
+    (lambda: count_stored([0], ()), "shape=() is not allowed; it must be of at least one axis"),
     (lambda: decode([16], 99), "indices=(16, 16) is not allowed; it must be in [0, 15]"),
     (lambda: decode([-1], 99), "indices=(-1, -1) is not allowed; it must be in [0, 15]"),
     (lambda: decode([2], 99, index_bits=1), "indices=(2, 2) is not allowed; it must be in [0, 1]"),
@@ -135,6 +146,11 @@ REFUSALS: list[tuple[Callable[[], object], str]] = [
     (
         lambda: decode([2], (1, 4), counts=[0, 1], sub_tile=2),
         "indices=[2] is not allowed; it must be indices that stay inside their sub-tile",
+    ),
+    (
+        # The last sub-tile of the first row has one position only.
+        lambda: decode([1], (2, 5), counts=[0, 1, 0, 0], sub_tile=4),
+        "indices=[1] is not allowed; it must be indices that stay inside their sub-tile",
     ),
     (lambda: decode([], -1), "length=-1 is not allowed; it must be an integer of at least 0"),
     (

@@ -82,7 +82,9 @@ def test_round_trip_error(x: np.ndarray, bits: int, symmetric: bool) -> None:
 
 @DETERMINISTIC
 @given(REALS, BITS, st.booleans(), st.data())
-def test_per_axis_equals_each_part_by_itself(x: np.ndarray, bits: int, symmetric: bool, data: st.DataObject):
+def test_per_axis_equals_each_part_by_itself(
+    x: np.ndarray, bits: int, symmetric: bool, data: st.DataObject
+) -> None:
     axis = data.draw(st.integers(-x.ndim, x.ndim - 1))
     whole = quantize(x, bits, symmetric, axis=axis)
     for i in range(x.shape[axis]):

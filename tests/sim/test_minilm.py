@@ -170,8 +170,10 @@ def test_operands_and_case(layer: int, name: str) -> None:
 def test_operands_are_those_of_one_pass() -> None:
     # q, k and v read the same tokens; the arrays are shared, so they are read-only.
     assert np.array_equal(minilm.gemm_operands(3, "q").act, minilm.gemm_operands(3, "v").act)
-    with pytest.raises(ValueError, match="read-only"):
-        minilm.gemm_operands(3, "q").act[0, 0] = 1
+    case = minilm.minilm_case("3.q")
+    for array in (*minilm.gemm_operands(3, "q"), case.act, case.weight, case.bias, case.multiplier):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
     # GELU's output is bounded from below; nothing else's is.
     assert minilm.gemm_operands(2, "ffn2").act.min() > -0.17005
     assert minilm.gemm_operands(2, "ffn1").act.min() < -0.5
