@@ -86,7 +86,7 @@ class Emitter:
 
     def _fresh_name(self, cls: type) -> str:
         stem = snake_case(cls.__name__)
-        if not stem.startswith(self.prefix):
+        if not f"{stem}_".startswith(f"{self.prefix}_"):
             stem = f"{self.prefix}_{stem}"
         taken = {module.name for module in self.modules.values()} | {self.prefix}
         name, number = stem, 1

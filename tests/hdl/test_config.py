@@ -33,6 +33,7 @@ def test_presets_and_overrides():
     assert ExampleConfig.preset("paper").to_dict() == {
         "rows": 32,
         "bits": 8,
+        "act_bits": 8,
         "mode": "double",
         "signed": True,
     }
