@@ -43,15 +43,15 @@ class Block(wiring.Component):
 
         @functools.wraps(original)
         def recording(self: Block, *args: Any, **kwds: Any) -> None:
-            if type(self) is cls:  # not while a subclass calls super().__init__
-                bound = signature.bind(self, *args, **kwds)
-                bound.apply_defaults()
-                arguments = {k: v for k, v in bound.arguments.items() if k != "self"}
-                text = ", ".join(f"{k}={_plain(v)!r}" for k, v in arguments.items())
-                if " at 0x" in text:
-                    raise TypeError(f"{cls.__name__} has an argument without a canonical text: {text}")
-                self.block_key = (cls, text)
             try:
+                if type(self) is cls:  # not while a subclass calls super().__init__
+                    bound = signature.bind(self, *args, **kwds)
+                    bound.apply_defaults()
+                    arguments = {k: v for k, v in bound.arguments.items() if k != "self"}
+                    text = ", ".join(f"{k}={_plain(v)!r}" for k, v in arguments.items())
+                    if " at 0x" in text:
+                        raise TypeError(f"{cls.__name__} has an argument without a canonical text: {text}")
+                    self.block_key = (cls, text)
                 original(self, *args, **kwds)
             except BaseException:
                 self._MustUse__used = True  # no one can use it: no warning that no one did

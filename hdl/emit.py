@@ -117,7 +117,7 @@ class Emitter:
 
 @dataclass(frozen=True, kw_only=True)
 class Emitted:
-    """Hold the Verilog of one block and where its modules came from."""
+    """Hold the Verilog of one block, where its modules came from, and its ports, ``clk`` and ``rst`` included."""
 
     name: str
     verilog: str
@@ -154,11 +154,20 @@ def emit(block: Block, name: str) -> Emitted:
         verilog = target.read_text()
     # The first line names the yosys build; the JSON beside the Verilog does that.
     verilog = verilog[verilog.index("\n") + 1 :].lstrip()
-    return Emitted(name=name, verilog=verilog, modules=emitter.info(), ports=port_list(block))
+    return Emitted(name=name, verilog=verilog, modules=emitter.info(), ports=_all_ports(block, emitter))
+
+
+def _all_ports(block: Block, emitter: Emitter) -> list[dict[str, Any]]:
+    # Blocks other than the AXI tops leave their clock to whoever places them, and so have these two besides.
+    clocks = [
+        {"name": name, "direction": "input", "width": 1, "signed": False}
+        for name in emitter.modules[block.block_key].clocks
+    ]
+    return sorted(port_list(block) + clocks, key=lambda port: str(port["name"]))
 
 
 def port_list(block: Block) -> list[dict[str, Any]]:
-    """Return the block's ports as plain data: name, direction, width in bits, signedness."""
+    """Return the block's own ports as plain data: name, direction, width in bits, signedness."""
     ports = [
         {
             "name": name,

@@ -227,6 +227,13 @@ def test_ports():
     assert not any(port["signed"] for port in ports)
 
 
+def test_ports_of_the_emitted_module_are_complete():
+    emitted = emit(Nested(), "chip")
+    assert [port["name"] for port in emitted.ports] == ["a", "b", "clk", "narrow", "rst"]
+    header = re.search(r"^module chip\((.*?)\);", emitted.verilog, re.MULTILINE | re.DOTALL)
+    assert sorted(re.findall(r"\w+", header[1])) == [port["name"] for port in emitted.ports]
+
+
 def test_yosys_errors(tmp_path):
     with pytest.raises(
         YosysError, match=r"yosys failed \(exit code \d+\): .*ERROR: No such command: no_such_pass"
