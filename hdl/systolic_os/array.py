@@ -67,8 +67,8 @@ class SystolicOsArray(Block):
 
     PE (r, c) multiplies what entered row r and column c at cycle t - r - c of a common diagonal: lane r of the
     activations and lane c of the weights are delayed by r and c. ``capture`` follows a sum's last activation by one
-    cycle. When the last row has captured (column 0 first), ``rows`` - 1 shifts of all rows bring the rows to the
-    south edge, the last row first; a row may capture again in the cycle of its last useful shift.
+    cycle. From the cycle on in which the last row's sum stands at the south edge, row r shifts r times, so that the
+    rows leave from the last to the first; ``rows`` cycles after a tile's last activation another tile's may come.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ class SystolicOsArray(Block):
     weight : In(data.ArrayLayout(signed(weight_bits), columns))
         North edge.
     shift : In(rows)
-        Drain chain enable, at the west edge.
+        Drain chain enable of each row, at the west edge.
     psum : Out(data.ArrayLayout(signed(acc_bits), columns))
         South edge of the drain chain.
     """

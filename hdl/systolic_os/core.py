@@ -102,11 +102,12 @@ class SystolicOsCore(Block):
         m.d.comb += [self.window.eq(window.window), self.stalled.eq(stalled)]
 
         first = feed_start & tile.first_k
-        self._array(m, feed_issue, first, delay(m, "capture", tile_last, 1), self._drain(m, tile_last, tile))
+        self._drain(m, tile_last, tile)
+        self._array(m, feed_issue, first, delay(m, "capture", tile_last, 1))
         return m
 
-    def _drain(self, m: Module, tile_last: Value, tile: data.View) -> Value:
-        """Announce the rows that leave a tile's drain chain; return its shift enable."""
+    def _drain(self, m: Module, tile_last: Value, tile: data.View) -> None:
+        """Announce the rows that leave a tile's drain chain."""
         config = self._config
         # The last row captures rows + 1 cycles after the last activation was at row 0, visible a cycle later.
         token = Cat(tile_last, tile.m_valid)
@@ -128,9 +129,9 @@ class SystolicOsCore(Block):
             self.south.first.eq(1),
             self.south.last.eq(row == 0),
         ]
-        return leaving & (row != 0)
+        self._leaving, self._leaving_row = leaving, row
 
-    def _array(self, m: Module, valid: Value, first: Value, capture: Value, shift: Value) -> None:
+    def _array(self, m: Module, valid: Value, first: Value, capture: Value) -> None:
         """Place skews and array."""
         config = self._config
         array = place(m, "array", SystolicOsArray(config))
@@ -150,7 +151,8 @@ class SystolicOsCore(Block):
                 lane.capture.eq(capture),
                 acts.i[row].eq(lane.as_value()),
                 array.west[row].eq(acts.o[row]),
-                array.shift[row].eq(shift),
+                # Row r passes on r rows; a further shift would take the next tile's sum from it.
+                array.shift[row].eq(self._leaving & (self._leaving_row >= config.rows - row)),
             ]
         for column in range(config.columns):
             m.d.comb += [
