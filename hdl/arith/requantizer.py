@@ -17,9 +17,9 @@ class Requantizer(Block):
     A free-running lane: every input belongs to the sample of its cycle and travels with it, so that each
     sample may have parameters of its own. The caller moves a valid bit along. Latency ``LATENCY`` cycles in
     which ``en`` is high, one sample per cycle. Nothing wraps and nothing is lost on the way: the sum, the
-    product and the result are held at full width, so that the result equals ``quant.requant.requantize`` for
-    all that it accepts, and also where ``acc+bias`` leaves ``acc_bits``. Halves round towards plus infinity
-    [ours]. Two cases that software refuses are defined: shift 0 multiplies without shifting or rounding,
+    product and the result are exact, so that the result equals ``quant.requant.requantize`` for all that it
+    accepts; where ``acc+bias`` leaves ``acc_bits``, which it refuses, the formula still holds. Halves round
+    towards plus infinity [ours]. Two more cases that it refuses are defined: shift 0 multiplies without shifting or rounding,
     and with ``low > high`` what exceeds ``high`` gives ``high``, all else ``low``.
 
     Parameters
@@ -98,6 +98,7 @@ class Requantizer(Block):
         low, high = (self._hold(m, name, getattr(self, name), 3) for name in ("low", "high"))
         zero_point = self._hold(m, "zero_point", self.zero_point, 3)
 
+        # One stage, 6.0 ns on osu018 mapped for speed; two would take 5.6 ns for 27 % more area.
         product = self._hold(m, "product", total * factor)
         rounded = self._hold(m, "rounded", self._shift_and_round(m, product, shift))
 
