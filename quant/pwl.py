@@ -211,7 +211,8 @@ def fit(
     """Return the table of a function between quantized tensors: per segment the minimax line [ours].
 
     GELU is within 1 LSB of the rounded 8-bit function for input ranges from +-0.5 to +-128 with 32 or more
-    segments, at output scales that use the codes; with 16 segments unsigned outputs come to 2 LSB at some ranges from +-10 to +-20.
+    segments, at output scales that use the codes; with 16 segments unsigned outputs come to 2
+    LSB at some ranges from +-10 to +-20.
 
     Parameters
     ----------
