@@ -174,6 +174,8 @@ def _parse(mapped: Mapped, library: Library, text: str) -> TimingReport:
     if slack is None or start is None or end is None:
         raise TimingError(f"{mapped.top} has no path to time: nothing lies between its registers and ports")
     period = _PERIOD - float(slack[1])
+    if period <= 0:
+        raise TimingError(f"{mapped.top} has no path to time: its outputs are wires")
     steps = [_STEP.match(line) for line in text[: text.index("data arrival time")].splitlines()]
     notes = ["wires, clock skew and the drive of input ports weigh nothing"]
     if any(memory.kept for memory in mapped.memories):
@@ -188,7 +190,7 @@ def _parse(mapped: Mapped, library: Library, text: str) -> TimingReport:
         goal=mapped.goal,
         flat=mapped.flat,
         period_ns=round(period, 4),
-        fmax_mhz=1000.0 / period if period > 0 else float("inf"),
+        fmax_mhz=1000.0 / period,
         startpoint=_register(start[1]),
         endpoint=_register(end[1]),
         path=[

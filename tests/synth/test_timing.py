@@ -87,6 +87,8 @@ def test_port_to_port_and_no_path() -> None:
     report = timing("module gate(input a, b, output y); assign y = ~(a & b); endmodule", "gate", LIB)
     assert report.startpoint in "ab"
     assert report.endpoint == "y"
+    with pytest.raises(TimingError, match="no path"):
+        timing("module wire_only(input a, output y); assign y = a; endmodule", "wire_only", LIB)
     constant = "module constant(output y); assign y = 1; endmodule"
     with pytest.raises(TimingError, match="no path"):
         timing(constant, "constant", LIB)
