@@ -56,7 +56,9 @@ def run_yosys(script: Sequence[str], *, outputs: Sequence[Path] = (), timeout: f
         raise YosysError(f"yosys did not finish within {timeout} s") from error
     log = result.stdout
     if result.returncode != 0 or "bitfabric: script finished" not in log:
-        tail = [line for line in (result.stderr + log).splitlines() if "ERROR" in line] or log.splitlines()[-3:]
+        tail = [line for line in (result.stderr + log).splitlines() if "ERROR" in line] or log.splitlines()[
+            -3:
+        ]
         raise YosysError(f"yosys failed (exit code {result.returncode}): {' '.join(tail)}")
     for path in outputs:
         if not path.is_file() or path.stat().st_size == 0:

@@ -42,9 +42,7 @@ def stream_of(config: GemmConfig, case: GemmCase) -> Beats:
     acts, weights = case.acts.astype(np.int8), case.weights.astype(np.int8)
     resident = config.resident(case.m, case.k)
     k_ranges, n_ranges = _ranges(case.k, config.k_step), _ranges(case.n, config.columns)
-    weight_beats = {
-        (n.start, k.start): beats_of(weights[k, n], beat) for n in n_ranges for k in k_ranges
-    }
+    weight_beats = {(n.start, k.start): beats_of(weights[k, n], beat) for n in n_ranges for k in k_ranges}
     parts: list[Beats] = []
     for m_range in _ranges(case.m, config.m_step):
         tiles = [acts[m_range, k] if config.m_innermost else acts[m_range, k].T for k in k_ranges]

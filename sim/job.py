@@ -104,7 +104,9 @@ class Job:
             file.write(struct.pack("<4Q", len(self.steps), self.seed, stall, self.timeout))
             for step in self.steps:
                 beats, width = step.stream.shape
-                file.write(struct.pack("<5Q", width, beats, len(step.expected), len(step.writes), len(step.reads)))
+                file.write(
+                    struct.pack("<5Q", width, beats, len(step.expected), len(step.writes), len(step.reads))
+                )
                 for offset, word in step.writes:
                     file.write(struct.pack("<2Q", offset, word))
                 for offset in step.reads.values():

@@ -77,7 +77,9 @@ class _PortsOnlyVerilator(cocotb_runner.Verilator):
         self.env.update({**found.environment, **make_environment()})
 
     def _build_command(self) -> list[Any]:
-        return [[part for part in command if part != "--public-flat-rw"] for command in super()._build_command()]
+        return [
+            [part for part in command if part != "--public-flat-rw"] for command in super()._build_command()
+        ]
 
 
 def _runner(simulator: str) -> Any:
@@ -127,7 +129,9 @@ def fresh_build(directory: Path, log: Path) -> Iterator[bool]:
         try:
             yield True
         except (RuntimeError, SystemExit, OSError) as error:
-            tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:]) if log.exists() else str(error)
+            tail = (
+                "\n".join(log.read_text(errors="replace").splitlines()[-15:]) if log.exists() else str(error)
+            )
             raise SimulationError(f"the build in {directory} failed:\n{tail}") from error
         done.touch()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -41,7 +40,9 @@ def require_icarus() -> str:
     """
     for tool in ("iverilog", "vvp"):
         if shutil.which(tool) is None:
-            raise MissingToolError(f"{tool} is not on the PATH; install Icarus Verilog: apt-get install iverilog")
+            raise MissingToolError(
+                f"{tool} is not on the PATH; install Icarus Verilog: apt-get install iverilog"
+            )
     return str(shutil.which("iverilog"))
 
 

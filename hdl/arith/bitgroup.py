@@ -173,8 +173,10 @@ class BitGroupCore(Block):
         terms: list[Value] = []
         for row, product in enumerate(products):
             sign = fixed.sign[row]
-            # Bit 0 is what fills up from below; it is dropped in the end.
-            term: Value = Cat(sign, product ^ sign.replicate(PRODUCT_BITS)).as_signed()
+            # Bit 0 is what fills up from below; it is dropped in the end. The exclusive or is taken of plain
+            # bits: of a signed and an unsigned value Amaranth makes a bit more, which would not be inverted.
+            flipped = product.as_unsigned() ^ sign.replicate(PRODUCT_BITS)
+            term: Value = Cat(sign, flipped).as_signed()
             for level in range(3):
                 step, shift = 1 << level, fixed.significance[row][level]
                 shifted = Signal(signed(len(term) + step), name=f"term_{row}_{column}_{step}")

@@ -29,7 +29,7 @@ class AccumulatorColumn(Block):
     """Accumulate one column's psums and pass its control on to the next column.
 
     A psum presented in cycle t is in the memory from t + 2 on; psums for one row may follow each other in
-    consecutive cycles, since the memory forwards. The sum wraps: size it with ``sum_bits``.
+    consecutive cycles, since the memory forwards. The sum wraps: size it with ``acc_bits_needed``.
 
     Parameters
     ----------

@@ -6,6 +6,7 @@ import dataclasses
 
 from bitfabric.hdl.config import DesignConfig, param
 from bitfabric.quant.errors import ParameterError, check_range
+from bitfabric.quant.gemm import acc_bits_needed
 
 DIMENSION_BITS = 16  # of the M, K and N registers
 
@@ -24,14 +25,16 @@ class GemmConfig(DesignConfig):
     weight_bits: int = param(8, "width of a weight, two's complement", unit="bits", low=2, high=8)
     acc_bits: int = param(32, "width of an accumulator", unit="bits", low=8, high=32)
     k_max: int = param(65535, "largest K that a GEMM may have", unit="elements", low=1, high=65535)
-    act_depth: int = param(1024, "words of `rows` activations in each bank of the act buffer", low=1, high=1 << 20)
+    act_depth: int = param(
+        1024, "words of `rows` activations in each bank of the act buffer", low=1, high=1 << 20
+    )
     axis_data_bits: int = param(
         64, "width of s_axis and m_axis", unit="bits", tag="ours", choices=(32, 64, 128, 256, 512)
     )
 
     def validate(self) -> None:
         """Refuse an accumulator that K products can overflow."""
-        needed = sum_bits(self.k_max, self.act_bits, self.weight_bits)
+        needed = acc_bits_needed(self.k_max, self.act_bits, self.weight_bits)
         if self.acc_bits < needed:
             raise ParameterError("acc_bits", self.acc_bits, f"at least {needed} for k_max={self.k_max}")
 
@@ -80,11 +83,3 @@ class GemmConfig(DesignConfig):
         m_valid = min(m, self.m_step)
         words = m_valid * -(-k // self.k_step) if self.m_innermost else k
         return words <= self.act_depth
-
-
-def sum_bits(terms: int, a_bits: int, b_bits: int) -> int:
-    """Return the bits that hold any sum of ``terms`` products of two's-complement numbers [derived].
-
-    The extreme is ``terms * 2**(a_bits - 1) * 2**(b_bits - 1)``, most negative times most negative.
-    """
-    return (terms << (a_bits + b_bits - 2)).bit_length() + 1

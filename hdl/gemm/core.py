@@ -13,6 +13,10 @@ from bitfabric.hdl.common.memory import address_bits
 from bitfabric.hdl.gemm.accumulator import drain_layout, south_layout
 from bitfabric.hdl.gemm.config import DIMENSION_BITS, GemmConfig
 
+FEED_LATENCY = (
+    2  # cycles from a buffer's read to the array's boundary: the memory and the skew's first register
+)
+
 
 def core_members(config: GemmConfig, psum_bits: int) -> dict[str, Any]:
     """Return the ports that every array core has.

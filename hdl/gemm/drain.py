@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
-from amaranth.lib import stream
-from amaranth.lib import data
+from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from bitfabric.hdl.arith.requantizer import Requantizer
@@ -12,9 +11,11 @@ from bitfabric.hdl.block import Block, place
 from bitfabric.hdl.common.axi_stream import beat_layout
 from bitfabric.hdl.common.memory import address_bits
 from bitfabric.hdl.gemm.accumulator import drain_layout
-from bitfabric.hdl.gemm.loader import params_layout
 from bitfabric.hdl.gemm.config import GemmConfig
+from bitfabric.hdl.gemm.loader import params_layout
 from bitfabric.quant.errors import check_range
+
+OUT_LATENCY = 4  # cycles from a group's read to its beat at m_axis, less the requantizer's
 
 
 class Drain(Block):
@@ -111,7 +112,8 @@ class Drain(Block):
             for lane, value in enumerate(self._select(m, groups))
         ]
         channels = [
-            self._delay(m, en, f"channel{lane}", self.params_data[lane].as_value(), 1) for lane in range(lanes)
+            self._delay(m, en, f"channel{lane}", self.params_data[lane].as_value(), 1)
+            for lane in range(lanes)
         ]
         valid2 = self._delay(m, en, "valid2", valid1, 1, reset_less=False)
         control2 = self._delay(m, en, "control2", control1, 1)

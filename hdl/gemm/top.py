@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from amaranth.hdl import Module, Signal, Value
 
+from bitfabric.hdl.arith.requantizer import Requantizer
 from bitfabric.hdl.block import Block, place
 from bitfabric.hdl.common.axi import axi_clock_ports, axi_domain
 from bitfabric.hdl.common.axi_lite import AxiLiteRegisters, axi_lite_ports, connect_axi_lite
@@ -13,10 +14,12 @@ from bitfabric.hdl.common.axi_stream import (
     connect_axi_stream_out,
 )
 from bitfabric.hdl.common.double_buffer import DoubleBuffer
+from bitfabric.hdl.common.register_map import RegisterMap
 from bitfabric.hdl.gemm.accumulator import Accumulators
 from bitfabric.hdl.gemm.act_buffer import ActBuffer
 from bitfabric.hdl.gemm.config import GemmConfig
-from bitfabric.hdl.gemm.drain import Drain
+from bitfabric.hdl.gemm.core import FEED_LATENCY
+from bitfabric.hdl.gemm.drain import OUT_LATENCY, Drain
 from bitfabric.hdl.gemm.loader import Loader, params_layout
 from bitfabric.hdl.gemm.registers import COUNTERS, gemm_registers
 
@@ -51,16 +54,32 @@ class GemmTop(Block):
             }
         )
 
+    @property
+    def register_map(self) -> RegisterMap:
+        """The machine's registers."""
+        return gemm_registers(self._config, self.NAME)
+
     def core(self) -> Block:
         """Return the array core; subclasses give it."""
         raise NotImplementedError
+
+    def latency(self) -> dict[str, int]:
+        """Return the fixed latencies in cycles."""
+        rows, columns = self._config.rows, self._config.columns
+        return {
+            "s_axis_to_loader": 1,
+            "buffer_to_array": FEED_LATENCY,
+            "array": rows + columns - 1,
+            "accumulators_to_m_axis": OUT_LATENCY,
+            "requantizer": Requantizer.LATENCY,
+        }
 
     def elaborate(self, platform: object) -> Module:
         """Wire loader, buffers, core, accumulators and drain."""
         m = Module()
         config = self._config
         axi_domain(m, self)
-        registers = place(m, "registers", AxiLiteRegisters(gemm_registers(config, self.NAME)))
+        registers = place(m, "registers", AxiLiteRegisters(self.register_map))
         connect_axi_lite(m, self, "s_axil", registers)
         m.d.comb += [registers.array_rows.eq(config.rows), registers.array_columns.eq(config.columns)]
 

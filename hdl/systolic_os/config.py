@@ -33,7 +33,11 @@ class SystolicOsConfig(GemmConfig):
     }
 
     weight_depth: int = param(
-        256, "elements of K whose weights and activations are fed as one block", unit="elements", low=1, high=65535
+        256,
+        "elements of K whose weights and activations are fed as one block",
+        unit="elements",
+        low=1,
+        high=65535,
     )
     tile_overlap: bool = param(False, "feed the next tile while the last one still runs through the array")
 

@@ -6,13 +6,11 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data
 
 from bitfabric.hdl.block import Block, place
-from bitfabric.hdl.gemm.core import CycleWindow, core_members, delay
+from bitfabric.hdl.gemm.core import FEED_LATENCY, CycleWindow, core_members, delay
 from bitfabric.hdl.gemm.skew import Skew
-from bitfabric.hdl.gemm.tile_loop import TileLoop, tile_layout
+from bitfabric.hdl.gemm.tile_loop import TileLoop
 from bitfabric.hdl.systolic_os.array import SystolicOsArray
 from bitfabric.hdl.systolic_os.config import SystolicOsConfig
-
-FEED_LATENCY = 2  # cycles from a buffer's read to the array's boundary: the memory and the skew's first register
 
 
 class SystolicOsCore(Block):

@@ -28,7 +28,7 @@ class SystolicOsPe(Block):
     Parameters
     ----------
     act_bits, weight_bits, acc_bits : int
-        Widths, two's complement. The accumulator wraps: size it with ``sum_bits``.
+        Widths, two's complement. The accumulator wraps: size it with ``acc_bits_needed``.
 
     Members
     -------

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from bitfabric.hdl.config import param
-from bitfabric.hdl.gemm.config import GemmConfig, sum_bits
+from bitfabric.hdl.gemm.config import GemmConfig
 from bitfabric.quant.errors import ParameterError
+from bitfabric.quant.gemm import acc_bits_needed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,9 @@ class SystolicWsConfig(GemmConfig):
         "paper": {"rows": 22, "columns": 36, "acc_depth": 256, "act_depth": 8192, "axis_data_bits": 256},
     }
 
-    acc_depth: int = param(64, "activation rows that an accumulator bank holds", unit="rows", low=1, high=65535)
+    acc_depth: int = param(
+        64, "activation rows that an accumulator bank holds", unit="rows", low=1, high=65535
+    )
     weight_buffering: str = param(
         "single",
         "single: a tile's weights load when the last psum of the tile before has left; "
@@ -58,4 +61,4 @@ class SystolicWsConfig(GemmConfig):
     @property
     def psum_bits(self) -> int:
         """Width of a psum inside the array: enough for `rows` products."""
-        return sum_bits(self.rows, self.act_bits, self.weight_bits)
+        return acc_bits_needed(self.rows, self.act_bits, self.weight_bits)

@@ -17,7 +17,7 @@ class SystolicWsPe(Block):
     Parameters
     ----------
     act_bits, weight_bits, psum_bits : int
-        Widths, two's complement. The psum does not saturate: size it with ``sum_bits``.
+        Widths, two's complement. The psum does not saturate: size it with ``acc_bits_needed``.
     weight_buffering : str
         ``single``: the weight register is itself the load chain, shifting south while ``load``.
         ``double``: a chain register shifts south while ``load``; ``swap`` copies what stands *before* it (the

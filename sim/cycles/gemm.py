@@ -12,10 +12,9 @@ from typing import Protocol
 
 from bitfabric.hdl.arith.requantizer import Requantizer
 from bitfabric.hdl.gemm.config import GemmConfig
+from bitfabric.hdl.gemm.drain import OUT_LATENCY
 from bitfabric.hdl.gemm.loader import PARAM_BEATS
 from bitfabric.sim.cycles import Cycles
-
-OUT_LATENCY = 4  # from the last group's read to its beat taken at m_axis
 
 
 @dataclass(frozen=True)
@@ -157,7 +156,9 @@ def _m_step(
                 if repeats:
                     continue
             seen[state] = (index, times.base(), times.stalled)
-        _n_tile(config, timing, times, m_valid, n_sizes[index], k_sizes, index, len(n_sizes), resident, requantize)
+        _n_tile(
+            config, timing, times, m_valid, n_sizes[index], k_sizes, index, len(n_sizes), resident, requantize
+        )
         index += 1
 
 
@@ -177,7 +178,13 @@ def _n_tile(
     groups = -(-n_valid // config.drain_lanes)
     for number, k_valid in enumerate(k_sizes):
         tile = Tile(
-            m_valid, n_valid, k_valid, index == 0, index == n_tiles - 1, number == 0, number == len(k_sizes) - 1
+            m_valid,
+            n_valid,
+            k_valid,
+            index == 0,
+            index == n_tiles - 1,
+            number == 0,
+            number == len(k_sizes) - 1,
         )
         if requantize and tile.first_k:
             times.loader = max(times.loader, times.params[0] + 1) + PARAM_BEATS * groups

@@ -1,0 +1,128 @@
+"""The designs and blocks that can be emitted, by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from bitfabric.hdl.arith.bitbrick import BitBrick
+from bitfabric.hdl.arith.bitgroup import BitGroup, BitGroupConfig
+from bitfabric.hdl.arith.fusion_unit import FusionUnitConfig, FusionUnitPe
+from bitfabric.hdl.arith.pwl import PiecewiseLinear
+from bitfabric.hdl.arith.requantizer import Requantizer
+from bitfabric.hdl.block import Block
+from bitfabric.hdl.config import DesignConfig, param
+from bitfabric.hdl.systolic_os.array import SystolicOsArray
+from bitfabric.hdl.systolic_os.config import SystolicOsConfig
+from bitfabric.hdl.systolic_os.top import SystolicOsTop
+from bitfabric.hdl.systolic_ws.array import SystolicWsArray
+from bitfabric.hdl.systolic_ws.config import SystolicWsConfig
+from bitfabric.hdl.systolic_ws.pe import SystolicWsPe
+from bitfabric.hdl.systolic_ws.top import SystolicWsTop
+from bitfabric.quant.errors import ParameterError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Name something that can be emitted.
+
+    Members
+    -------
+    name, summary : str
+        Its name on the command line, and one line on it.
+    config : type[DesignConfig]
+        Its parameters.
+    make : callable
+        Returns the block for a configuration.
+    """
+
+    name: str
+    summary: str
+    config: type[DesignConfig]
+    make: Callable[[Any], Block]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BitBrickConfig(DesignConfig):
+    """A BitBrick has no parameters."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequantizerConfig(DesignConfig):
+    """Hold a requantizer's parameters; see ``Requantizer``."""
+
+    acc_bits: int = param(32, "width of accumulator and bias", unit="bits", low=8, high=32)
+    out_bits: int = param(8, "width of an output", unit="bits", low=2, high=16)
+    multiplier_bits: int = param(31, "width of the multiplier", unit="bits", low=1, high=31)
+    shift_bits: int = param(6, "width of the shift", unit="bits", low=1, high=6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PwlConfig(DesignConfig):
+    """Hold a piecewise-linear unit's parameters; see ``PiecewiseLinear``."""
+
+    in_bits: int = param(8, "width of an input", unit="bits", low=8, high=16)
+    out_bits: int = param(8, "width of an output", unit="bits", low=2, high=16)
+    out_signed: bool = param(True, "outputs are two's complement")
+    segments: int = param(32, "segments of the table", choices=(16, 32, 64, 128, 256))
+
+
+def _keywords(block: Callable[..., Block]) -> Callable[[Any], Block]:
+    return lambda config: block(**dataclasses.asdict(config))
+
+
+def _ws_pe(config: SystolicWsConfig) -> Block:
+    return SystolicWsPe(config.act_bits, config.weight_bits, config.psum_bits, config.weight_buffering)
+
+
+DESIGNS = {
+    entry.name: entry
+    for entry in (
+        Entry(
+            "systolic_ws",
+            "weight-stationary systolic array, single or double buffered, with its AXI machine",
+            SystolicWsConfig,
+            SystolicWsTop,
+        ),
+        Entry(
+            "systolic_os",
+            "output-stationary systolic array with its AXI machine",
+            SystolicOsConfig,
+            SystolicOsTop,
+        ),
+    )
+}
+
+BLOCKS = {
+    entry.name: entry
+    for entry in (
+        Entry("systolic_ws_array", "the bare weight-stationary array", SystolicWsConfig, SystolicWsArray),
+        Entry("systolic_os_array", "the bare output-stationary array", SystolicOsConfig, SystolicOsArray),
+        Entry("systolic_ws_pe", "one weight-stationary PE with its registers", SystolicWsConfig, _ws_pe),
+        Entry("bitbrick", "1 bit x 4 bits", BitBrickConfig, lambda config: BitBrick()),
+        Entry("bitgroup", "Drift's PE of 4x4 BitBricks with its registers", BitGroupConfig, BitGroup),
+        Entry(
+            "fusion_unit", "BitFusion's PE of 16 bricks with its registers", FusionUnitConfig, FusionUnitPe
+        ),
+        Entry("requantizer", "32-bit accumulator to 8-bit output", RequantizerConfig, _keywords(Requantizer)),
+        Entry("pwl", "piecewise-linear function unit", PwlConfig, _keywords(PiecewiseLinear)),
+    )
+}
+
+
+def entry(name: str) -> Entry:
+    """Return the design or block ``name``.
+
+    Raises
+    ------
+    ParameterError
+        If there is none.
+    """
+    found = DESIGNS.get(name) or BLOCKS.get(name)
+    if found is None:
+        raise ParameterError(
+            "design", name, f"a design ({', '.join(DESIGNS)}) or a block ({', '.join(BLOCKS)})"
+        )
+    return found
