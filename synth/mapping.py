@@ -202,7 +202,8 @@ def _fine(scratch: Path, top: str, library: Library, goal: str, memories: list[M
     if netlist:
         script += [
             "rename -wire",
-            "splitnets -ports",
+            # Not "weight[0]": OpenSTA would take it for a bit of a bus, and Amaranth may have a net of that name.
+            "splitnets -ports -format @",
             f"write_verilog -noattr -noexpr -nohex -nodec {scratch}/netlist.v",
         ]
         outputs.append(scratch / "netlist.v")

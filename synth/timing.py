@@ -24,6 +24,8 @@ _STEP = re.compile(r"^ +(-?[\d.]+) +(-?[\d.]+) [v^] (\S+) \((\S+)\)$")
 _SLACK = re.compile(r"^ +(-?[\d.]+) +slack \(", re.MULTILINE)
 # yosys names a flip-flop after the net it drives and its type.
 _TYPE_SUFFIX = re.compile(r"\\+\w+$")
+# What map_design writes for a bit of a port.
+_BIT = re.compile(r"@(\d+)")
 
 
 class TimingError(BitfabricError):
@@ -194,7 +196,7 @@ def _parse(mapped: Mapped, library: Library, text: str) -> TimingReport:
         startpoint=_register(start[1]),
         endpoint=_register(end[1]),
         path=[
-            PathStep(pin=m[3], cell=m[4], delay_ns=float(m[1]), arrival_ns=float(m[2]))
+            PathStep(pin=_BIT.sub(r"[\1]", m[3]), cell=m[4], delay_ns=float(m[1]), arrival_ns=float(m[2]))
             for m in steps
             if m is not None
         ],
@@ -203,4 +205,4 @@ def _parse(mapped: Mapped, library: Library, text: str) -> TimingReport:
 
 
 def _register(name: str) -> str:
-    return _TYPE_SUFFIX.sub("", name)
+    return _BIT.sub(r"[\1]", _TYPE_SUFFIX.sub("", name))

@@ -210,7 +210,7 @@ def test_mapped_cells_compute_the_same(tmp_path: Path, goal: str) -> None:
         [
             f"read_verilog {tmp_path}/gold.v",
             "prep -top mac",
-            "splitnets -ports",
+            "splitnets -ports -format @",
             "rename mac gold",
             f"read_liberty {BUILTIN}",
             f"read_verilog {tmp_path}/gate.v",

@@ -13,6 +13,7 @@ from bitfabric.hdl.systolic_ws.config import SystolicWsConfig
 from bitfabric.hdl.systolic_ws.pe import SystolicWsPe
 from bitfabric.synth.area import AreaReport, area
 from bitfabric.synth.libraries import library
+from bitfabric.synth.timing import sta_path, timing
 
 LIB = library("builtin")
 
@@ -49,3 +50,13 @@ def test_bitgroup_is_smaller_than_the_fusion_unit() -> None:
     fusion = measure(FusionUnitPe(FusionUnitConfig(max_bits=8, min_bits=2, rows=24)))
     assert nibble.nand2_equivalents < 0.8 * fusion.nand2_equivalents
     assert nibble.nand2_equivalents < bit.nand2_equivalents
+
+
+@pytest.mark.skipif(sta_path() is None, reason="OpenSTA (Debian package opensta) is not installed")
+def test_slowest_path_of_the_array() -> None:
+    """It runs inside one PE, from its weight to its psum, and is named so."""
+    verilog = emit(SystolicWsArray(SystolicWsConfig.preset("tiny")), "block").verilog
+    report = timing(verilog, "block", LIB)
+    start, end = (name.partition("[")[0] for name in (report.startpoint, report.endpoint))
+    assert start.endswith((".weight_out", ".act_out"))
+    assert end.endswith(".psum_out") or end.startswith("psum_out")

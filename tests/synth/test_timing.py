@@ -67,6 +67,17 @@ def test_carry_path_is_named_by_its_registers(spec: str, flat: bool) -> None:
 
 
 @needs_sta
+def test_ports_and_nets_of_one_name() -> None:
+    """A port of several bits beside a net called like one of them (Amaranth has those) is timed all the same."""
+    source = r"""module twins(input clk, input [1:0] a, output reg [1:0] q);
+    reg [1:0] \a[0] , \a[1] ;
+    always @(posedge clk) begin \a[0] <= a; \a[1] <= \a[0] ; q <= ~(a + \a[1] ); end endmodule"""
+    report = timing(source, "twins", LIB)
+    assert report.startpoint in ("a[0]", "a[1]", "a[1][0]", "a[1][1]")
+    assert report.endpoint == "q[1]"
+
+
+@needs_sta
 def test_speed_is_faster() -> None:
     """The goal "speed" shortens the period."""
     small, fast = (timing(COUNTER, "counter", LIB, goal=goal) for goal in ("area", "speed"))
