@@ -47,26 +47,27 @@ class FusionBrick(Block):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        weight = Signal(signed(self.bits + 1))
+        # Plain bits: of a signed and an unsigned operand `&` and `^` make a bit more, which would be wrong here.
+        weight = Signal(self.bits + 1)
         m.d.comb += weight.eq(Cat(self.weight, self.weight[-1] & self.weight_signed))
         if self.bits == 2:
             # A 3x3-bit signed multiplier: here, and only here, synthesis does better with the operator
             # (2.5 % of a whole unit) than with rows of ANDs.
             act = Cat(self.act, self.act[-1] & self.act_signed).as_signed()
-            m.d.comb += self.product.eq(act * weight)
+            m.d.comb += self.product.eq(act * weight.as_signed())
             return m
         # An array multiplier: each row is added to the bits above the ones already final.
         final: list[Value] = []
         above: Value = (weight & self.act[0].replicate(self.bits + 1)).as_signed()
         for i in range(1, self.bits):
             final.append(above[0])
-            row = (weight & self.act[i].replicate(self.bits + 1)).as_signed()
+            row = weight & self.act[i].replicate(self.bits + 1)
             total = Signal(signed(self.bits + 2), name=f"total_{i}")
             if i == self.bits - 1:  # the sign's row is subtracted: -x == ~x + 1
-                row = (row ^ self.act_signed.replicate(self.bits + 1)).as_signed()
-                m.d.comb += total.eq((above >> 1) + row + self.act_signed)
+                row = row ^ self.act_signed.replicate(self.bits + 1)
+                m.d.comb += total.eq((above >> 1) + row.as_signed() + self.act_signed)
             else:
-                m.d.comb += total.eq((above >> 1) + row)
+                m.d.comb += total.eq((above >> 1) + row.as_signed())
             above = total
         m.d.comb += self.product.eq(Cat(*final, above))
         return m

@@ -36,7 +36,7 @@ class FusionUnitConfig(DesignConfig):
     max_bits, min_bits : int
         The operand widths chosen at run time: 8/2 is BitFusion's [paper]; 8/4, 4/2 and 4/4 leave modes and
         their shifters out [ours]. A unit is always worth one 8x8 multiplier: at ``max_bits`` 4 it makes at
-        least four products. The bricks are ``min_bits`` wide: for an 8/4 unit four 4-bit bricks were 24 %
+        least four products. The bricks are ``min_bits`` wide: for an 8/4 unit four 4-bit bricks were 26 %
         smaller than sixteen 2-bit bricks with fixed shifts (osu018, with psum and weight registers).
     signs : str
         "signed": operands are two's complement. "any": two more inputs make each side unsigned [paper].
