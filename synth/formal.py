@@ -24,8 +24,8 @@ from bitfabric.synth.miters import (
     Miter,
 )
 
-# A row of the counterexample that `sat` prints: name, decimal, hexadecimal, binary.
-_ROW = re.compile(r"^\s*(?:\d+\s+)?\\(\S+)\s+(-?\d+|--)\s+[0-9a-fx]+\s+([01x]+)\s*$", re.MULTILINE)
+# A row of the counterexample that `sat` prints: step (if sequential), name, decimal, hexadecimal, binary.
+_ROW = re.compile(r"^ +(?:(\d+) +)?\\(\S+) +\S+ +(\S+) +(\S+)$", re.MULTILINE)
 
 
 class ProofError(BitfabricError):
@@ -65,7 +65,8 @@ class ProofResult:
     seconds : float
         Emission included.
     counterexample : dict[str, str]
-        Inputs in binary under which ``ok`` is 0; empty if proved.
+        Inputs under which ``ok`` is 0, in binary, or from 33 bits on in hexadecimal; ``@step`` follows
+        the name where there are several cycles. Empty if proved.
     """
 
     name: str
@@ -96,7 +97,11 @@ def proofs() -> list[Proof]:
         stem = f"bitgroup_{alignment}"
         for column in range(COLUMNS):
             found.append(
-                Proof(name=f"{stem}.column{column}", build=lambda a=alignment, c=column: ColumnMiter(a, c))
+                Proof(
+                    name=f"{stem}.column{column}",
+                    build=lambda a=alignment, c=column: ColumnMiter(a, c),
+                    slow=alignment == "bit",
+                )
             )
         for act in (4, 8) if alignment == "nibble" else range(1, 9):
             for weight in (4, 8):
@@ -104,7 +109,7 @@ def proofs() -> list[Proof]:
                     Proof(
                         name=f"{stem}.{act}x{weight}",
                         build=lambda a=alignment, p=act, w=weight: ElementMiter(a, p, w),
-                        slow=act == weight == 8,
+                        slow=weight == 8 and act >= 7,
                     )
                 )
         found.append(Proof(name=f"{stem}_pe", build=lambda a=alignment: BitGroupPeMiter(a), cycles=1))
@@ -174,7 +179,7 @@ def prove(proof: Proof, timeout: float = 600) -> ProofResult:
             ],
             timeout=timeout,
         )
-    proved, refuted = "no model found: SUCCESS!" in log, "model found: FAIL!" in log
+    proved, refuted = "no model found: SUCCESS!" in log, " - model found: FAIL!" in log
     if proved == refuted:
         raise YosysError(f"yosys came to no verdict on {proof.name}")
     table = log[log.rindex("model found: FAIL!") :] if refuted else ""
@@ -182,5 +187,9 @@ def prove(proof: Proof, timeout: float = 600) -> ProofResult:
         name=proof.name,
         proved=proved,
         seconds=time.monotonic() - start,
-        counterexample={name: bits for name, _, bits in _ROW.findall(table)},
+        # Of more than 32 bits `sat` prints only the hexadecimal form.
+        counterexample={
+            name + (f"@{step}" if step else ""): bits if set(bits) <= set("01x") else f"0x{digits}"
+            for step, name, digits, bits in _ROW.findall(table)
+        },
     )

@@ -189,9 +189,7 @@ class FusionMiter(Miter):
         numbers = [
             (with_sign(a, signs[0]), with_sign(w, signs[1])) for a, w in zip(acts, weights, strict=True)
         ]
-        # The wider operand first: the solver then meets the partial products of the unit.
-        swap = self.weight_bits > self.act_bits
-        expected = balanced_sum([w * a if swap else a * w for a, w in numbers])
+        expected = balanced_sum([a * w for a, w in numbers])
         m.d.comb += [
             dut.act_bits.eq(self.config.precision(self.act_bits)),
             dut.weight_bits.eq(self.config.precision(self.weight_bits)),
@@ -206,16 +204,18 @@ class BitGroupPeMiter(Miter):
     Parameters
     ----------
     alignment : str
+    pe : type
+        The PE to prove; a test hands in a broken one.
     """
 
-    def __init__(self, alignment: str) -> None:
-        self.config = BitGroupConfig(alignment=alignment)
+    def __init__(self, alignment: str, pe: type[BitGroup] = BitGroup) -> None:
+        self.config, self.pe = BitGroupConfig(alignment=alignment), pe
         psums = {f"psum_{c}": signed(self.config.psum_bits) for c in range(COLUMNS)}
         super().__init__({"act": ROWS, "load": 1, "stationary": self.config.stationary, **psums})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        dut = place(m, "dut", BitGroup(self.config))
+        dut = place(m, "dut", self.pe(self.config))
         core = place(m, "core", BitGroupCore(self.config))
         m.d.comb += [
             dut.act_in.eq(self.act),
@@ -241,10 +241,12 @@ class FusionPeMiter(Miter):
     Parameters
     ----------
     config : FusionUnitConfig
+    pe : type
+        The PE to prove; a test hands in a broken one.
     """
 
-    def __init__(self, config: FusionUnitConfig) -> None:
-        self.config = config
+    def __init__(self, config: FusionUnitConfig, pe: type[FusionUnitPe] = FusionUnitPe) -> None:
+        self.config, self.pe = config, pe
         self.modes = {name: len(Value.cast(Signal(m.shape))) for name, m in config.mode_members().items()}
         word = config.operand_bits
         super().__init__(
@@ -253,7 +255,7 @@ class FusionPeMiter(Miter):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        dut = place(m, "dut", FusionUnitPe(self.config))
+        dut = place(m, "dut", self.pe(self.config))
         unit = place(m, "unit", FusionUnit(self.config))
         m.d.comb += [
             dut.act_in.eq(self.act),
