@@ -149,7 +149,10 @@ class Accumulators(Block):
     drain_data : Out(data.ArrayLayout(signed(acc_bits), columns))
         The row.
     release : In(1)
-        Free it (allowed in the cycle of the last ``drain_en``).
+        Go on to the next bank (allowed in the cycle of the last ``drain_en``).
+    freed : In(1)
+        The last row of the bank released has been taken from ``drain_data``: it can be claimed again. Until then
+        the row stays, however long that takes.
     """
 
     def __init__(self, columns: int, acc_bits: int, psum_bits: int, depth: int, accumulate: bool = True):
@@ -169,13 +172,14 @@ class Accumulators(Block):
                 "drain_row": In(address_bits(depth)),
                 "drain_data": Out(data.ArrayLayout(signed(acc_bits), columns)),
                 "release": In(1),
+                "freed": In(1),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         """Chain the columns; banks are claimed, completed and drained in turn."""
         m = Module()
-        claim_bank, full_bank, drain_bank = Signal(), Signal(), Signal()
+        claim_bank, full_bank, drain_bank, freed_bank = Signal(), Signal(), Signal(), Signal()
         used = Array(Signal(name=f"used{index}") for index in range(2))
         full = Array(Signal(name=f"full{index}") for index in range(2))
         infos = Array(Signal(self.claim_info.shape(), name=f"info{i}", reset_less=True) for i in range(2))
@@ -204,5 +208,7 @@ class Accumulators(Block):
         with m.If(control.valid & control.last):  # this cycle writes it
             m.d.sync += [full[full_bank].eq(1), full_bank.eq(~full_bank)]
         with m.If(self.release):
-            m.d.sync += [used[drain_bank].eq(0), full[drain_bank].eq(0), drain_bank.eq(~drain_bank)]
+            m.d.sync += [full[drain_bank].eq(0), drain_bank.eq(~drain_bank)]
+        with m.If(self.freed):
+            m.d.sync += [used[freed_bank].eq(0), freed_bank.eq(~freed_bank)]
         return m

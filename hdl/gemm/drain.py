@@ -38,7 +38,7 @@ class Drain(Block):
     -------
     requantize, low, high, zero_point : In
         Of the GEMM.
-    full, info, drain_en, drain_row, drain_data, release
+    full, info, drain_en, drain_row, drain_data, release, freed
         The accumulators, see ``Accumulators``.
     params_en, params_addr, params_data, params_release
         The requantization parameters of the N tile; read latency 1.
@@ -62,6 +62,7 @@ class Drain(Block):
                 "drain_row": Out(address_bits(depth)),
                 "drain_data": In(data.ArrayLayout(signed(config.acc_bits), config.columns)),
                 "release": Out(1),
+                "freed": Out(1),
                 "params_en": Out(1),
                 "params_addr": Out(address_bits(self._groups)),
                 "params_data": In(params_layout(config)),
@@ -105,6 +106,9 @@ class Drain(Block):
         control = Cat(group[:2], last_group, ends & self.info.last, used)
         groups = self._delay(m, en, "group", group, 1)
         valid1 = self._delay(m, en, "valid1", running, 1, reset_less=False)
+        # A beat that waits keeps the last group in `drain_data`: only then may the bank be written and read anew.
+        taken = self._delay(m, en, "ends", ends, 1, reset_less=False)
+        m.d.comb += self.freed.eq(en & taken)
         control1 = self._delay(m, en, "control1", control, 1)
 
         accs = [

@@ -110,6 +110,7 @@ class GemmTop(Block):
             accumulators.drain_en.eq(drain.drain_en),
             accumulators.drain_row.eq(drain.drain_row),
             accumulators.release.eq(drain.release),
+            accumulators.freed.eq(drain.freed),
             drain.drain_data.eq(accumulators.drain_data),
         ]
         params = place(

@@ -202,6 +202,6 @@ def _n_tile(
             times.acts = [times.acts[1], times.feed_end]
     start = max(timing.complete(times.feed_end), times.drain_end + 1)
     times.drain_end = start + m_valid * groups
-    times.banks = [times.banks[1], times.drain_end]
+    times.banks = [times.banks[1], times.drain_end + 1]  # when the last group has left `drain_data`
     if requantize:
         times.params = [times.params[1], times.drain_end]
