@@ -2,3 +2,15 @@
 
 if __name__ != "bitfabric.quant":
     raise ImportError(f"import this package as bitfabric.quant, not as {__name__}")
+
+SCHEMES = {
+    "uniform": "symmetric or asymmetric integers, per tensor or per axis, with percentile clipping",
+    "slicing": "signed slices of 3n+4-bit weights, unsigned slices of 4k+4-bit activations",
+    "rle": "run-length coding of the vectors that are kept",
+    "requant": "fixed-point requantization, halves up",
+    "pwl": "piecewise-linear functions in integers",
+}
+FORMATS = {
+    "int": "two's complement integers of 2 to 16 bits",
+    "uint": "unsigned integers of 2 to 16 bits with a zero point",
+}

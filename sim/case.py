@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitfabric.hdl.gemm.config import GemmConfig
-from bitfabric.quant.errors import BitfabricError, ParameterError
+from bitfabric.quant.errors import BitfabricError, ParameterError, check_range
 from bitfabric.quant.gemm import gemm
 from bitfabric.quant.requant import requantize
 
@@ -102,20 +102,22 @@ class GemmCase:
             if array.min() < -bound or array.max() >= bound:
                 value = int(array.min() if array.min() < -bound else array.max())
                 raise ParameterError(name, value, f"within {bits} bits, two's complement")
+        for name in _SCALAR_KEYS:
+            check_range(name, getattr(self, name), -256, 255)  # the registers have 9 bits
+
+    def channel_parameters(self) -> tuple[NDArray[np.integer], ...]:
+        """Return bias, multiplier and shift, each (N,); empty where accumulators come out."""
+        given = (self.bias, self.multiplier, self.shift)
+        return tuple(array for array in given if array is not None)
 
     def golden(self) -> NDArray[np.int64]:
         """Return what the machine must compute, (M, N)."""
         acc = gemm(self.acts, self.weights).astype(np.int64)
-        if self.multiplier is None or self.shift is None or self.bias is None:
+        if not self.requantized:
             return acc
+        bias, multiplier, shift = self.channel_parameters()
         out = requantize(
-            acc,
-            self.multiplier,
-            self.shift,
-            zero_point=self.zero_point,
-            low=self.low,
-            high=self.high,
-            bias=self.bias,
+            acc, multiplier, shift, zero_point=self.zero_point, low=self.low, high=self.high, bias=bias
         )
         return np.asarray(out, dtype=np.int64)
 

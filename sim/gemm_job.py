@@ -29,8 +29,7 @@ def _ranges(total: int, step: int) -> list[slice]:
 def _params(config: GemmConfig, case: GemmCase, n_range: slice) -> Beats:
     """Return biases, multipliers and shifts, ``drain_lanes`` channels to a beat."""
     lanes = config.drain_lanes
-    assert case.bias is not None and case.multiplier is not None and case.shift is not None
-    columns = np.stack([case.bias[n_range], case.multiplier[n_range], case.shift[n_range]]).astype(np.int64)
+    columns = np.stack([column[n_range] for column in case.channel_parameters()]).astype(np.int64)
     padded = np.pad(columns, ((0, 0), (0, -columns.shape[1] % lanes)))
     ordered = padded.reshape(3, -1, lanes).transpose(1, 0, 2).astype("<u4")
     return beats_of(ordered.reshape(-1, lanes), config.axis_data_bits // 8)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bitfabric.hdl.common.register_map import RegisterMap
 
 Beats = NDArray[np.uint8]
-_MAGIC = b"BFJOB1\n\0"
+_MAGIC = b"BFJOB2\n\0"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,10 +103,8 @@ class Job:
             stall = round(self.stall * (1 << 32))
             file.write(struct.pack("<4Q", len(self.steps), self.seed, stall, self.timeout))
             for step in self.steps:
-                beats, width = step.stream.shape
-                file.write(
-                    struct.pack("<5Q", width, beats, len(step.expected), len(step.writes), len(step.reads))
-                )
+                shapes = (*step.stream.shape, *step.expected.shape)
+                file.write(struct.pack("<6Q", *shapes, len(step.writes), len(step.reads)))
                 for offset, word in step.writes:
                     file.write(struct.pack("<2Q", offset, word))
                 for offset in step.reads.values():

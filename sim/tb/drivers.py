@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import cocotb
-import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, First, Timer
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiStreamBus, AxiStreamSink, AxiStreamSource
@@ -89,20 +88,3 @@ class Machine:
             packet.cancel()
             return None
         return bytes(packet.result().tdata)
-
-
-def compare(received: bytes | None, expected: Beats) -> str | None:
-    """Return what is wrong with a packet, or None."""
-    if received is None:
-        return "no complete packet came before the timeout"
-    if len(received) != expected.size:
-        return f"{len(received)} bytes came, {expected.size} were expected"
-    got = np.frombuffer(received, np.uint8).reshape(expected.shape)
-    wrong = np.argwhere((got != expected).any(axis=1))
-    if not len(wrong):
-        return None
-    beat = int(wrong[0, 0])
-    return (
-        f"{len(wrong)} of {len(expected)} beats differ, first beat {beat}: "
-        f"got {got[beat].tobytes().hex()}, expected {expected[beat].tobytes().hex()}"
-    )

@@ -1,0 +1,107 @@
+"""Turn simulation and cycle results into tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from bitfabric.sim.cycles import Cycles
+from bitfabric.sim.workloads.bert import GemmShape
+
+if TYPE_CHECKING:  # it brings the simulators along, which a table of cycles does not need
+    from bitfabric.sim.simulate import SimulationReport
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None)
+    table.add_column(columns[0], no_wrap=True)
+    for column in columns[1:]:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def simulation_table(report: SimulationReport) -> RenderableType:
+    """Return the verdicts, with what the machine counted."""
+    table = _table(
+        "case",
+        "M",
+        "K",
+        "N",
+        "outputs",
+        "load",
+        "compute",
+        "stalled",
+        "drain",
+        "total",
+        "utilization",
+        "verdict",
+    )
+    for result in report.results:
+        counted = [
+            result.registers.get(f"{name}_cycles")
+            for name in ("load", "compute", "stalled", "drain", "total")
+        ]
+        table.add_row(
+            result.name,
+            *(str(value) for value in (result.m, result.k, result.n, result.outputs, *counted)),
+            f"{result.predicted.utilization:.3f}",
+            "equal" if result.passed else "DIFFERENT",
+        )
+    parts: list[RenderableType] = [table]
+    parts += [Text(f"{result.name}: {result.problem}") for result in report.results if result.problem]
+    compared = (
+        "every counter to the cycle model" if report.stall == 0 else "counters not compared: streams stalled"
+    )
+    verdict = "PASS" if report.passed else "FAIL"
+    parts.append(
+        Text(
+            f"{verdict}: {sum(result.passed for result in report.results)} of {report.cases} cases equal to the golden "
+            f"model bit for bit, {compared} ({report.design} on {report.simulator}, "
+            f"build {report.build_seconds:.1f} s, run {report.run_seconds:.1f} s)"
+        )
+    )
+    return Group(*parts)
+
+
+def sum_cycles(config: Any, rows: list[tuple[GemmShape, Cycles]]) -> Cycles:
+    """Return the cycles of GEMMs that run one after the other, each as often as it occurs."""
+    array = sum(cycles.array_cycles * shape.count for shape, cycles in rows)
+    return Cycles(
+        array_cycles=array,
+        total=sum(cycles.total * shape.count for shape, cycles in rows),
+        utilization=sum(shape.macs for shape, _ in rows) / (config.rows * config.columns * array),
+        breakdown={
+            name: sum(cycles.breakdown[name] * shape.count for shape, cycles in rows)
+            for name in rows[0][1].breakdown
+        },
+    )
+
+
+def cycles_table(design: str, config: Any, rows: list[tuple[GemmShape, Cycles]]) -> RenderableType:
+    """Return the cycle model's figures, summed where there are several."""
+    table = _table(
+        "GEMM", "M", "K", "N", "count", "array", "load", "stalled", "drain", "total", "utilization"
+    )
+    for shape, cycles in rows:
+        parts = cycles.breakdown
+        figures = (cycles.array_cycles, parts["load"], parts["stalled"], parts["drain"], cycles.total)
+        table.add_row(
+            shape.name,
+            *(str(value) for value in (shape.m, shape.k, shape.n, shape.count, *figures)),
+            f"{cycles.utilization:.3f}",
+        )
+    if len(rows) > 1:
+        whole = sum_cycles(config, rows)
+        parts = whole.breakdown
+        figures = (whole.array_cycles, parts["load"], parts["stalled"], parts["drain"], whole.total)
+        table.add_row(
+            "all, with their counts",
+            *[""] * 4,
+            *(str(value) for value in figures),
+            f"{whole.utilization:.3f}",
+            style="bold",
+        )
+    return Group(Text(f"{design}, {config.rows}x{config.columns} PEs"), table)

@@ -1,0 +1,212 @@
+"""Run cases on a design's emitted RTL, compare them with the golden model, and report."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bitfabric.hdl.emit import emit
+from bitfabric.hdl.registry import entry
+from bitfabric.quant.errors import ParameterError, check_choice
+from bitfabric.sim.case import GemmCase, random_case
+from bitfabric.sim.cycles import Cycles
+from bitfabric.sim.designs import simulated
+from bitfabric.sim.job import Job
+from bitfabric.sim.runner import Progress, build, quiet, run
+from bitfabric.sim.toolchain import SIMULATORS
+
+TESTBENCH = "bitfabric.sim.tb.machine"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseResult:
+    """Hold the verdict on one case.
+
+    Members
+    -------
+    name : str
+        The case.
+    m, k, n : int
+        Its dimensions.
+    outputs : int
+        Numbers compared.
+    passed : bool
+        Every beat equal to the golden model's and, without stalls, every counter to the cycle model's.
+    problem : str or None
+        What was wrong.
+    registers : dict
+        What the machine's counters held.
+    predicted : Cycles
+        What the cycle model says.
+    """
+
+    name: str
+    m: int
+    k: int
+    n: int
+    outputs: int
+    passed: bool
+    problem: str | None
+    registers: dict[str, int]
+    predicted: Cycles
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulationReport:
+    """Hold what ``bitfabric simulate`` found.
+
+    Members
+    -------
+    design, simulator : str
+        What ran where.
+    config : dict
+        The parameters.
+    stall : float
+        Probability of a pause per channel and cycle; the counters were compared if it is 0.
+    results : list of CaseResult
+        One per case; after a failed one there are none.
+    cases : int
+        Cases that were to run.
+    build_seconds, run_seconds : float
+        Time spent.
+    """
+
+    design: str
+    simulator: str
+    config: dict[str, Any]
+    stall: float
+    results: list[CaseResult]
+    cases: int
+    build_seconds: float
+    run_seconds: float
+
+    @property
+    def passed(self) -> bool:
+        """Every case ran and passed."""
+        return len(self.results) == self.cases and all(result.passed for result in self.results)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain data."""
+        return {**asdict(self), "passed": self.passed}
+
+
+def random_cases(config: Any, seed: int, count: int) -> list[GemmCase]:
+    """Return ``count`` random cases around the machine's tile sizes: single elements, tails, several tiles."""
+    rng = np.random.default_rng(seed)
+
+    def dimension(step: int) -> int:
+        return int(rng.choice([1, step, rng.integers(1, 2 * step + 2), rng.integers(1, 3 * step + 2)]))
+
+    return [
+        random_case(
+            config,
+            rng,
+            dimension(min(config.m_step, 3 * config.rows)),
+            min(dimension(min(config.k_step, 3 * config.rows)), config.k_max),
+            dimension(config.columns),
+        )
+        for _ in range(count)
+    ]
+
+
+def simulate(
+    design: str,
+    config: Any,
+    cases: list[GemmCase],
+    *,
+    simulator: str = "icarus",
+    native: bool = False,
+    stall: float = 0.0,
+    seed: int = 0,
+    timeout: int | None = None,
+    waves_to: Path | None = None,
+    progress: Progress = quiet,
+) -> SimulationReport:
+    """Run ``cases`` one after the other on the emitted RTL of ``design``.
+
+    Parameters
+    ----------
+    design, config
+        What to run.
+    cases : list of GemmCase
+        The work.
+    simulator : str
+        ``icarus`` or ``verilator``.
+    native : bool
+        Drive Verilator from C++ instead of Python, for long runs.
+    stall : float
+        Probability, below 1, that each channel of each port pauses in a cycle.
+    seed : int
+        Of the stalls.
+    timeout : int, optional
+        Cycles for a case; by default many times what the cycle model says.
+    waves_to : Path, optional
+        Where the signal trace goes.
+    progress : callable
+        Told what is being done.
+
+    Raises
+    ------
+    ParameterError
+        If an argument or a case is not allowed.
+    MissingToolError, SimulationError
+        If the simulator is missing, or gives no verdict.
+    """
+    check_choice("simulator", simulator, SIMULATORS)
+    if native and simulator != "verilator":
+        raise ParameterError("simulator", simulator, "'verilator' with native")
+    if not 0 <= stall < 1:
+        raise ParameterError("stall", stall, "a probability in [0, 1)")
+    machine = simulated(design)
+    steps = [machine.step(config, case) for case in cases]
+    predicted = [machine.cycles(config, case) for case in cases]
+    if timeout is None:
+        timeout = int(max(p.total for p in predicted) * 4 / (1 - stall) ** 2) + 10_000
+    job = Job(steps=steps, seed=seed, stall=stall, timeout=timeout)
+    progress(f"emitting {design}")
+    emitted = emit(entry(design).make(config), design)
+    started = time.monotonic()
+    if native:
+        from bitfabric.sim.native import run_native  # noqa: PLC0415
+
+        verdict = run_native(emitted, job, waves_to=waves_to, progress=progress)
+        ended = time.monotonic()
+        build_seconds, run_seconds = ended - started - verdict["seconds"], verdict["seconds"]
+    else:
+        built = build(emitted, simulator, waves=waves_to is not None, progress=progress)
+        build_seconds, started = time.monotonic() - started, time.monotonic()
+        progress(f"running {len(cases)} cases, {sum(p.total for p in predicted)} cycles without stalls")
+        with tempfile.TemporaryDirectory(prefix="bitfabric-") as scratch:
+            path = Path(scratch, "job.npz")
+            job.save(path)
+            verdict = run(built, TESTBENCH, {"BITFABRIC_JOB": str(path)}, waves_to=waves_to)
+        run_seconds = time.monotonic() - started
+    results = [
+        CaseResult(
+            name=case.name,
+            m=case.m,
+            k=case.k,
+            n=case.n,
+            outputs=case.m * case.n,
+            passed=step["passed"],
+            problem=step["problem"],
+            registers=step["registers"],
+            predicted=cycles,
+        )
+        for case, cycles, step in zip(cases, predicted, verdict["steps"], strict=False)
+    ]
+    return SimulationReport(
+        design=design,
+        simulator="native" if native else simulator,
+        config=config.to_dict(),
+        stall=stall,
+        results=results,
+        cases=len(cases),
+        build_seconds=build_seconds,
+        run_seconds=run_seconds,
+    )
