@@ -20,7 +20,16 @@ from bitfabric.sim.toolchain import MAKE_VARIABLES, require_verilator
 from bitfabric.sim.verdict import judge
 
 # Measured: see `python -m bench simulation`. Lint is the lint test's business; assertions are compiled out.
-_VERILATOR_FLAGS = ("-Wno-fatal", "-Wno-lint", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert")
+_VERILATOR_FLAGS = (
+    "-Wno-fatal",
+    "-Wno-lint",
+    "-O3",
+    "--x-assign",
+    "fast",
+    "--x-initial",
+    "fast",
+    "--noassert",
+)
 _COMPILER_FLAGS = {"OPT_FAST": "-O2", "OPT_SLOW": "-O0", "OPT_GLOBAL": "-O2"}
 
 # What a top's AXI ports are called; a stream without its packets' ends is none of ours.
@@ -73,17 +82,33 @@ def native_build(emitted: Emitted, main: str, *, waves: bool = False, progress: 
             (directory / "design.v").write_text(emitted.verilog)
             (directory / "main.cpp").write_text(main)
             # MAKEFLAGS of a make that runs us, `make bench`, names file descriptors that are not inherited.
-            environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
+            environment = {
+                k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")
+            }
             environment.update(verilator.environment)
             steps = (
-                [verilator.executable, "--cc", "--exe", *flags, "--top-module", emitted.name, "--prefix", "Vmodel"]
+                [
+                    verilator.executable,
+                    "--cc",
+                    "--exe",
+                    *flags,
+                    "--top-module",
+                    emitted.name,
+                    "--prefix",
+                    "Vmodel",
+                ]
                 + ["-Mdir", str(directory), "design.v", "main.cpp"],
                 ["make", "-f", "Vmodel.mk", "-j2", *(f"{name}={value}" for name, value in variables.items())],
             )
             with log.open("w") as file:
                 for step in steps:
                     subprocess.run(
-                        step, cwd=directory, env=environment, stdout=file, stderr=subprocess.STDOUT, check=False
+                        step,
+                        cwd=directory,
+                        env=environment,
+                        stdout=file,
+                        stderr=subprocess.STDOUT,
+                        check=False,
                     )
             if not program.exists():
                 raise RuntimeError("no program was built")

@@ -25,28 +25,13 @@ def _table(*columns: str) -> Table:
 
 def simulation_table(report: SimulationReport) -> RenderableType:
     """Return the verdicts, with what the machine counted."""
-    table = _table(
-        "case",
-        "M",
-        "K",
-        "N",
-        "outputs",
-        "load",
-        "compute",
-        "stalled",
-        "drain",
-        "total",
-        "utilization",
-        "verdict",
-    )
+    table = _table("case", "M x K x N", "array", "stalled", "total", "utilization", "verdict")
     for result in report.results:
-        counted = [
-            result.registers.get(f"{name}_cycles")
-            for name in ("load", "compute", "stalled", "drain", "total")
-        ]
+        counted = [result.registers.get(f"{name}_cycles") for name in ("compute", "stalled", "total")]
         table.add_row(
             result.name,
-            *(str(value) for value in (result.m, result.k, result.n, result.outputs, *counted)),
+            f"{result.m} x {result.k} x {result.n}",
+            *(str(value) for value in counted),
             f"{result.predicted.utilization:.3f}",
             "equal" if result.passed else "DIFFERENT",
         )
@@ -82,26 +67,16 @@ def sum_cycles(config: Any, rows: list[tuple[GemmShape, Cycles]]) -> Cycles:
 
 def cycles_table(design: str, config: Any, rows: list[tuple[GemmShape, Cycles]]) -> RenderableType:
     """Return the cycle model's figures, summed where there are several."""
-    table = _table(
-        "GEMM", "M", "K", "N", "count", "array", "load", "stalled", "drain", "total", "utilization"
-    )
+    table = _table("GEMM", "M x K x N", "count", "array", "stalled", "total", "utilization")
+
+    def add(name: str, size: str, count: str, cycles: Cycles, style: str | None = None) -> None:
+        figures = (cycles.array_cycles, cycles.breakdown["stalled"], cycles.total)
+        table.add_row(
+            name, size, count, *(str(value) for value in figures), f"{cycles.utilization:.3f}", style=style
+        )
+
     for shape, cycles in rows:
-        parts = cycles.breakdown
-        figures = (cycles.array_cycles, parts["load"], parts["stalled"], parts["drain"], cycles.total)
-        table.add_row(
-            shape.name,
-            *(str(value) for value in (shape.m, shape.k, shape.n, shape.count, *figures)),
-            f"{cycles.utilization:.3f}",
-        )
+        add(shape.name, f"{shape.m} x {shape.k} x {shape.n}", str(shape.count), cycles)
     if len(rows) > 1:
-        whole = sum_cycles(config, rows)
-        parts = whole.breakdown
-        figures = (whole.array_cycles, parts["load"], parts["stalled"], parts["drain"], whole.total)
-        table.add_row(
-            "all, with their counts",
-            *[""] * 4,
-            *(str(value) for value in figures),
-            f"{whole.utilization:.3f}",
-            style="bold",
-        )
+        add("all of them", "", "", sum_cycles(config, rows), "bold")
     return Group(Text(f"{design}, {config.rows}x{config.columns} PEs"), table)

@@ -122,7 +122,9 @@ class VectorJob:
         for kind, table in tables.items():
             given: Mapping[str, Vector] = getattr(self, kind)
             direction = "input" if kind == "inputs" else "output"
-            known = [n for n, p in by_name.items() if p["direction"] == direction and n not in (*CLOCKS, *RESETS)]
+            known = [
+                n for n, p in by_name.items() if p["direction"] == direction and n not in (*CLOCKS, *RESETS)
+            ]
             for name in sorted(given):
                 if name not in known or (kind == "mask" and name not in self.expected):
                     raise ParameterError(kind, name, f"one of the {direction}s {', '.join(known)}")

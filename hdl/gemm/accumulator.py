@@ -134,7 +134,7 @@ class Accumulators(Block):
 
     Members
     -------
-    psum : In(data.ArrayLayout(signed(psum_bits), columns))
+    psum : In(signed(psum_bits)).array(columns)
         The array's south edge.
     south : In(south_layout(depth))
         Control of column 0.
@@ -146,7 +146,7 @@ class Accumulators(Block):
         The oldest claimed bank is complete, and what was said when it was claimed.
     drain_en, drain_row : In
         Read a row of it; latency 1.
-    drain_data : Out(data.ArrayLayout(signed(acc_bits), columns))
+    drain_data : Out(signed(acc_bits)).array(columns)
         The row.
     release : In(1)
         Go on to the next bank (allowed in the cycle of the last ``drain_en``).
@@ -161,7 +161,7 @@ class Accumulators(Block):
         info = drain_layout(depth, columns)
         super().__init__(
             {
-                "psum": In(data.ArrayLayout(signed(psum_bits), columns)),
+                "psum": In(signed(psum_bits)).array(columns),
                 "south": In(south_layout(depth)),
                 "free": Out(1),
                 "claim": In(1),
@@ -170,7 +170,7 @@ class Accumulators(Block):
                 "info": Out(info),
                 "drain_en": In(1),
                 "drain_row": In(address_bits(depth)),
-                "drain_data": Out(data.ArrayLayout(signed(acc_bits), columns)),
+                "drain_data": Out(signed(acc_bits)).array(columns),
                 "release": In(1),
                 "freed": In(1),
             }

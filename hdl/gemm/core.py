@@ -59,7 +59,7 @@ def core_members(config: GemmConfig, psum_bits: int) -> dict[str, Any]:
         "acc_free": In(1),
         "claim": Out(1),
         "claim_info": Out(drain_layout(config.m_step, config.columns)),
-        "psum": Out(data.ArrayLayout(signed(psum_bits), config.columns)),
+        "psum": Out(signed(psum_bits)).array(config.columns),
         "south": Out(south_layout(config.m_step)),
         "window": Out(1),
         "stalled": Out(1),

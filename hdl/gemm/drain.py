@@ -60,7 +60,7 @@ class Drain(Block):
                 "info": In(drain_layout(depth, config.columns)),
                 "drain_en": Out(1),
                 "drain_row": Out(address_bits(depth)),
-                "drain_data": In(data.ArrayLayout(signed(config.acc_bits), config.columns)),
+                "drain_data": In(signed(config.acc_bits)).array(config.columns),
                 "release": Out(1),
                 "freed": Out(1),
                 "params_en": Out(1),

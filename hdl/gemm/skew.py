@@ -22,9 +22,9 @@ class Skew(Block):
 
     Members
     -------
-    i : In(data.ArrayLayout(width, lanes))
+    i : In(width).array(lanes)
         One word.
-    o : Out(data.ArrayLayout(width, lanes))
+    o : Out(width).array(lanes)
         Lane i of the word that entered i + 1 cycles ago. Not reset: guarded by whoever counts the words.
 
     Raises
@@ -36,7 +36,7 @@ class Skew(Block):
     def __init__(self, lanes: int, width: int):
         self._lanes = check_range("lanes", lanes, 1)
         self._width = check_range("width", width, 1)
-        super().__init__({"i": In(data.ArrayLayout(width, lanes)), "o": Out(data.ArrayLayout(width, lanes))})
+        super().__init__({"i": In(width).array(lanes), "o": Out(width).array(lanes)})
 
     def elaborate(self, platform: object) -> Module:
         """Chain i + 1 registers in lane i."""

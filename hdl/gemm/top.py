@@ -111,7 +111,7 @@ class GemmTop(Block):
             accumulators.drain_row.eq(drain.drain_row),
             accumulators.release.eq(drain.release),
             accumulators.freed.eq(drain.freed),
-            drain.drain_data.eq(accumulators.drain_data),
+            *(a.eq(b) for a, b in zip(drain.drain_data, accumulators.drain_data, strict=True)),
         ]
         params = place(
             m, "params", DoubleBuffer(params_layout(config).size, -(-config.columns // config.drain_lanes))
@@ -187,7 +187,7 @@ class GemmTop(Block):
             accumulators.claim.eq(core.claim),
             accumulators.claim_info.eq(core.claim_info),
             accumulators.south.eq(core.south),
-            accumulators.psum.eq(core.psum),
+            *(a.eq(b) for a, b in zip(accumulators.psum, core.psum, strict=True)),
         ]
         return accumulators
 

@@ -23,9 +23,9 @@ class SystolicOsRow(Block):
     -------
     west, shift : In
         What enters at the west edge.
-    weight_in, chain_in : In(ArrayLayout, one lane per column)
+    weight_in, chain_in : In().array(columns)
         North edge.
-    weight_out, chain_out : Out(ArrayLayout, one lane per column)
+    weight_out, chain_out : Out().array(columns)
         South edge, one cycle (one shift) later.
     """
 
@@ -36,10 +36,10 @@ class SystolicOsRow(Block):
             {
                 "west": In(west_layout(config.act_bits)),
                 "shift": In(1),
-                "weight_in": In(data.ArrayLayout(weight, config.columns)),
-                "weight_out": Out(data.ArrayLayout(weight, config.columns)),
-                "chain_in": In(data.ArrayLayout(acc, config.columns)),
-                "chain_out": Out(data.ArrayLayout(acc, config.columns)),
+                "weight_in": In(weight).array(config.columns),
+                "weight_out": Out(weight).array(config.columns),
+                "chain_in": In(acc).array(config.columns),
+                "chain_out": Out(acc).array(config.columns),
             }
         )
 

@@ -156,5 +156,5 @@ class SystolicOsCore(Block):
             m.d.comb += [
                 weights.i[column].eq(self.weights_data.word_select(column, config.weight_bits)),
                 array.weight[column].eq(weights.o[column].as_signed()),
+                self.psum[column].eq(array.psum[column]),
             ]
-        m.d.comb += self.psum.eq(array.psum)

@@ -23,9 +23,9 @@ class SystolicWsRow(Block):
     -------
     act, load, swap : In
         What enters at the west edge (``swap`` with double buffering only).
-    weight_in, psum_in : In(ArrayLayout, one lane per column)
+    weight_in, psum_in : In().array(columns)
         North edge.
-    weight_out, psum_out : Out(ArrayLayout, one lane per column)
+    weight_out, psum_out : Out().array(columns)
         South edge, one cycle later.
     """
 
@@ -35,10 +35,10 @@ class SystolicWsRow(Block):
         members = {
             "act": In(signed(config.act_bits)),
             "load": In(1),
-            "weight_in": In(data.ArrayLayout(weight, config.columns)),
-            "weight_out": Out(data.ArrayLayout(weight, config.columns)),
-            "psum_in": In(data.ArrayLayout(psum, config.columns)),
-            "psum_out": Out(data.ArrayLayout(psum, config.columns)),
+            "weight_in": In(weight).array(config.columns),
+            "weight_out": Out(weight).array(config.columns),
+            "psum_in": In(psum).array(config.columns),
+            "psum_out": Out(psum).array(config.columns),
         }
         if config.weight_buffering == "double":
             members["swap"] = In(1)

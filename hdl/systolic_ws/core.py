@@ -130,7 +130,7 @@ class SystolicWsCore(Block):
         psums = self._array(m, feed_start)
         m.d.comb += [
             Value.cast(self.south).eq(delay(m, "south", south.as_value(), FEED_LATENCY + config.rows)),
-            self.psum.eq(psums),
+            *(self.psum[column].eq(psums[column]) for column in range(config.columns)),
         ]
         window = CycleWindow(m, begin=load_start, last=feed_last & tile.last, tail=tail)
         cycles = Signal(range(config.acc_depth + 2 * config.rows + config.columns))
