@@ -1,5 +1,7 @@
 """Proofs: the quick ones hold, and broken blocks are refuted."""
 
+import re
+
 import pytest
 
 from bitfabric.hdl.arith.bitgroup import BitGroup, BitGroupCore
@@ -8,7 +10,9 @@ from bitfabric.quant.errors import ParameterError
 from bitfabric.synth import formal
 from bitfabric.synth.miters import BitGroupPeMiter, ColumnMiter, FusionMiter, FusionPeMiter
 
-QUICK = [proof.name for proof in formal.proofs() if not proof.slow]
+# Of the bit-aligned group's sixteen element sizes three stand for all; `make formal` proves the others too.
+LEFT_OUT = re.compile(r"bitgroup_bit\.([12467]x.|3x4|5x8|8x4)|.*_any\.2x.")
+QUICK = [proof.name for proof in formal.proofs() if not proof.slow and not LEFT_OUT.fullmatch(proof.name)]
 
 
 @pytest.mark.parametrize("name", QUICK)
@@ -20,10 +24,8 @@ def test_quick_proofs_hold(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", [proof.name for proof in formal.proofs() if proof.slow and "8x8" in proof.name]
-)
-def test_full_width_products_hold(name):
+@pytest.mark.parametrize("name", ["bitgroup_bit.column0", "fusion_unit_8_2_any.8x8"])
+def test_slower_proofs_hold(name):
     formal.run(name).check()
 
 
@@ -48,11 +50,6 @@ class BrokenUnit(FusionUnit):
         return fused, tops ^ (0b0100 if side == "act" else 0)
 
 
-def number(bits, is_signed):
-    value = int(bits, 2)
-    return value - (1 << len(bits)) if is_signed and bits[0] == "1" else value
-
-
 def test_a_flipped_brick_is_refuted():
     miter = formal.Proof(name="broken", build=lambda: ColumnMiter("nibble", 0, BrokenNibbleCore))
     result = formal.prove(miter)
@@ -66,7 +63,7 @@ def test_a_flipped_brick_is_refuted():
     assert str(error.value).startswith("broken does not hold: act=")
 
 
-@pytest.mark.parametrize(("act_bits", "weight_bits"), [(2, 2), (4, 4)])
+@pytest.mark.parametrize(("act_bits", "weight_bits"), [(2, 2), (4, 4), (8, 8)])
 def test_a_wrong_sign_is_refuted(act_bits, weight_bits):
     build = lambda: FusionMiter(FusionUnitConfig(), act_bits, weight_bits, BrokenUnit)  # noqa: E731
     result = formal.prove(formal.Proof(name="broken", build=build))
