@@ -6,7 +6,7 @@ import functools
 import os
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,17 @@ def tiles(config: Any, m: int, k: int, n: int) -> Iterator[dict[str, int]]:
 @pytest.fixture(scope="session")
 def tile_nest() -> Callable[..., Iterator[dict[str, int]]]:
     return tiles
+
+
+def set_each(ctx: Any, port: Any, values: Iterable[Any]) -> None:
+    """Set the lanes of a port."""
+    for lane, value in enumerate(values):
+        ctx.set(port[lane], value)
+
+
+@pytest.fixture(scope="session")
+def set_lanes() -> Callable[..., None]:
+    return set_each
 
 
 @functools.cache

@@ -111,7 +111,7 @@ def test_column_without_an_adder_keeps_the_last_psum():
 
 @pytest.mark.parametrize("stall", [0.0, 0.5])
 @pytest.mark.parametrize(("columns", "depth", "accumulate"), [(1, 1, True), (3, 4, True), (5, 2, False)])
-def test_banks_fill_while_they_are_drained(columns, depth, accumulate, stall):
+def test_banks_fill_while_they_are_drained(columns, depth, accumulate, stall, set_lanes):
     block = Accumulators(columns, acc_bits=16, psum_bits=12, depth=depth, accumulate=accumulate)
     rng = random.Random(columns)
     works = []
@@ -134,7 +134,7 @@ def test_banks_fill_while_they_are_drained(columns, depth, accumulate, stall):
             diagonal.insert(0, row_psums)
             diagonal.pop()
             ctx.set(block.south, word)
-            ctx.set(block.psum, [diagonal[c][c] for c in range(columns)])
+            set_lanes(ctx, block.psum, (diagonal[c][c] for c in range(columns)))
             await ctx.tick()
             ctx.set(block.claim, 0)
 

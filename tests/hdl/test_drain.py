@@ -4,7 +4,7 @@ import random
 
 import pytest
 from amaranth.hdl import Module, signed
-from amaranth.lib import data, stream
+from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
 
 from bitfabric.hdl.arith.requantizer import Requantizer
@@ -108,7 +108,19 @@ def read_rows(beats, works, requantize, beat_bytes):
     return rows, lasts
 
 
-def run(config, works, *, requantize=False, low=-128, high=127, zero_point=0, stall=0.0, depth=4, seed=0):
+def run(
+    config,
+    works,
+    set_lanes,
+    *,
+    requantize=False,
+    low=-128,
+    high=127,
+    zero_point=0,
+    stall=0.0,
+    depth=4,
+    seed=0,
+):
     """Put a Drain between models of the buffers and a receiver; return its beats and when things happened."""
     block = Drain(config, depth)
     rng = random.Random(seed)
@@ -153,7 +165,7 @@ def run(config, works, *, requantize=False, low=-128, high=127, zero_point=0, st
             assert params_release == (release if requantize else 0)
             if en:
                 assert full
-                ctx.set(block.drain_data, works[index]["acc"][row])
+                set_lanes(ctx, block.drain_data, works[index]["acc"][row])
                 times["read"].append(cycle)
             if params_en:
                 ctx.set(block.params_data, channels(group, works[index]["params"]))
@@ -164,7 +176,7 @@ def run(config, works, *, requantize=False, low=-128, high=127, zero_point=0, st
             if freed:  # the bank may be written and read for another tile from now on
                 times["freed"].append(cycle)
                 if not en:
-                    ctx.set(block.drain_data, [noise(config.acc_bits) for _ in range(config.columns)])
+                    set_lanes(ctx, block.drain_data, (noise(config.acc_bits) for _ in range(config.columns)))
             cycle += 1
         for _ in range(20):
             ctx.set(block.o.ready, 1)
@@ -181,14 +193,14 @@ CONFIGS = [(1, 32, 32), (2, 32, 17), (7, 64, 32), (9, 128, 20), (33, 256, 32), (
 @pytest.mark.parametrize("stall", [0.0, 0.5])
 @pytest.mark.parametrize("requantize", [False, True])
 @pytest.mark.parametrize(("columns", "axis_data_bits", "acc_bits"), CONFIGS)
-def test_rows_come_out(columns, axis_data_bits, acc_bits, requantize, stall):
+def test_rows_come_out(columns, axis_data_bits, acc_bits, requantize, stall, set_lanes):
     config = make_config(columns, axis_data_bits, acc_bits)
     rng = random.Random(columns)
     works = make_works(config, rng, 8, 4)
     scale = {"low": -128, "high": 127, "zero_point": 0}
     if columns % 2:
         scale = {"low": -200, "high": 55, "zero_point": 200}  # unsigned bytes
-    beats, times = run(config, works, requantize=requantize, stall=stall, seed=columns, **scale)
+    beats, times = run(config, works, set_lanes, requantize=requantize, stall=stall, seed=columns, **scale)
     rows, lasts = read_rows(beats, works, requantize, axis_data_bits // 8)
     expected = expected_rows(works, requantize, **scale)
     assert rows == expected
@@ -201,11 +213,11 @@ def test_rows_come_out(columns, axis_data_bits, acc_bits, requantize, stall):
 
 
 @pytest.mark.parametrize("requantize", [False, True])
-def test_throughput_and_latency(requantize):
+def test_throughput_and_latency(requantize, set_lanes):
     config = make_config(9, 64)
     rng = random.Random(5)
     works = make_works(config, rng, 6, 4)
-    _, times = run(config, works, requantize=requantize)
+    _, times = run(config, works, set_lanes, requantize=requantize)
     groups = [-(-work["n_valid"] // 2) for work in works]
     starts = [
         release - work["rows"] * g + 1
@@ -229,10 +241,9 @@ class DrainedAccumulators(Block):
 
     def __init__(self, config: SystolicWsConfig):
         self._config = config
-        psum = data.ArrayLayout(signed(config.psum_bits), config.columns)
         super().__init__(
             {
-                "psum": In(psum),
+                "psum": In(signed(config.psum_bits)).array(config.columns),
                 "south": In(south_layout(config.m_step)),
                 "claim": In(1),
                 "claim_info": In(drain_layout(config.m_step, config.columns)),
@@ -248,11 +259,16 @@ class DrainedAccumulators(Block):
             m, "banks", Accumulators(config.columns, config.acc_bits, config.psum_bits, config.m_step)
         )
         drain = place(m, "drain", Drain(config, config.m_step))
-        for name in ("psum", "south", "claim", "claim_info"):
+        for column in range(config.columns):
+            m.d.comb += [
+                banks.psum[column].eq(self.psum[column]),
+                drain.drain_data[column].eq(banks.drain_data[column]),
+            ]
+        for name in ("south", "claim", "claim_info"):
             m.d.comb += getattr(banks, name).eq(getattr(self, name))
         for name in ("drain_en", "drain_row", "release", "freed"):
             m.d.comb += getattr(banks, name).eq(getattr(drain, name))
-        for name in ("full", "info", "drain_data"):
+        for name in ("full", "info"):
             m.d.comb += getattr(drain, name).eq(getattr(banks, name))
         m.d.comb += [
             self.free.eq(banks.free),
@@ -285,7 +301,7 @@ def test_a_receiver_that_pauses_for_long_loses_nothing(rows, phase):
                     last = k == tiles - 1 and row == rows - 1
                     word = {"valid": 1, "row": row, "bank": work % 2, "first": k == 0, "last": last}
                     ctx.set(block.south, word)
-                    ctx.set(block.psum, [psum(work, k, row)])
+                    ctx.set(block.psum[0], psum(work, k, row))
                     await ctx.tick()
                     ctx.set(block.claim, 0)
             ctx.set(block.south, {"valid": 0, "row": 0, "bank": 0, "first": 0, "last": 0})

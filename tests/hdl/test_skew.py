@@ -10,7 +10,7 @@ from bitfabric.sim.bench import simulate
 
 
 @pytest.mark.parametrize(("lanes", "width"), [(1, 1), (1, 8), (3, 8), (8, 5)])
-def test_delays(lanes, width):
+def test_delays(lanes, width, set_lanes):
     block = Skew(lanes, width)
     rng = random.Random(lanes)
     words = [[rng.getrandbits(width) for _ in range(lanes)] for _ in range(60)]
@@ -18,7 +18,7 @@ def test_delays(lanes, width):
 
     async def testbench(ctx):
         for word in words:
-            ctx.set(block.i, word)
+            set_lanes(ctx, block.i, word)
             seen.append([ctx.get(block.o[lane]) for lane in range(lanes)])
             await ctx.tick()
 
