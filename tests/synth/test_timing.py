@@ -135,3 +135,11 @@ def test_netlist_is_split_per_bit() -> None:
     assert for_opensta(text) == (
         "  wire \\a[0] ;\n  assign \\a[0]  = \\x[1] ;\n  assign b = 1'b0;\n  assign c = 1'b1;\n"
     )
+
+
+@needs_sta
+def test_high_fan_out_is_buffered() -> None:
+    """An enable of 512 registers is a tree of buffers: one gate driving them all would take 40 ns."""
+    source = """module wide(input clk, a, b, input [511:0] d, output reg [511:0] q); reg x, y;
+    always @(posedge clk) begin x <= a; y <= b; if (x ^ y) q <= d; end endmodule"""
+    assert timing(source, "wide", LIB).period_ns < 6
