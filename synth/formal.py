@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from bitfabric.hdl.arith.bitgroup import ALIGNMENTS, COLUMNS
@@ -99,7 +100,7 @@ def proofs() -> list[Proof]:
             found.append(
                 Proof(
                     name=f"{stem}.column{column}",
-                    build=lambda a=alignment, c=column: ColumnMiter(a, c),
+                    build=partial(ColumnMiter, alignment, column),
                     slow=alignment == "bit",
                 )
             )
@@ -108,10 +109,10 @@ def proofs() -> list[Proof]:
                 found.append(
                     Proof(
                         name=f"{stem}.{act}x{weight}",
-                        build=lambda a=alignment, p=act, w=weight: ElementMiter(a, p, w),
+                        build=partial(ElementMiter, alignment, act, weight),
                     )
                 )
-        found.append(Proof(name=f"{stem}_pe", build=lambda a=alignment: BitGroupPeMiter(a), cycles=1))
+        found.append(Proof(name=f"{stem}_pe", build=partial(BitGroupPeMiter, alignment), cycles=1))
     for unit, min_bits in FUSION_UNITS.items():
         for signs in ("signed", "any"):
             config = FusionUnitConfig(min_bits=min_bits, signs=signs)
@@ -122,11 +123,11 @@ def proofs() -> list[Proof]:
                     found.append(
                         Proof(
                             name=f"{stem}.{act}x{weight}",
-                            build=lambda c=config, p=act, w=weight: FusionMiter(c, p, w),
+                            build=partial(FusionMiter, config, act, weight),
                             slow=signs == "any" and 8 in (act, weight),
                         )
                     )
-            found.append(Proof(name=f"{stem}_pe", build=lambda c=config: FusionPeMiter(c), cycles=1))
+            found.append(Proof(name=f"{stem}_pe", build=partial(FusionPeMiter, config), cycles=1))
     return found
 
 
