@@ -99,7 +99,7 @@ def _ws_vectors(config: SystolicWsConfig, case: GemmCase, rng: np.random.Generat
     double = config.weight_buffering == "double"
     tiles = _tiles(config, case, config.m_step, rows)
     loads, feeds = [], []
-    for number, tile in enumerate(tiles):
+    for number in range(len(tiles)):
         if number == 0:
             load = 0
         elif double:
@@ -151,7 +151,6 @@ def _os_vectors(config: SystolicOsConfig, case: GemmCase, rng: np.random.Generat
     tiles = _tiles(config, case, rows, case.k)
     k = case.k
     period = max(k, rows) if config.tile_overlap else k + rows + columns - 2
-    # A single PE has nothing to wait for, and would be fed again before its sum is captured otherwise.
     feeds = [number * period for number in range(len(tiles))]
     cycles = feeds[-1] + k + 2 * rows + columns + 2
 

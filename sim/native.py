@@ -86,22 +86,11 @@ def native_build(emitted: Emitted, main: str, *, waves: bool = False, progress: 
                 k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")
             }
             environment.update(verilator.environment)
-            steps = (
-                [
-                    verilator.executable,
-                    "--cc",
-                    "--exe",
-                    *flags,
-                    "--top-module",
-                    emitted.name,
-                    "--prefix",
-                    "Vmodel",
-                ]
-                + ["-Mdir", str(directory), "design.v", "main.cpp"],
-                ["make", "-f", "Vmodel.mk", "-j2", *(f"{name}={value}" for name, value in variables.items())],
-            )
+            verilate = [verilator.executable, "--cc", "--exe", *flags, "-Mdir", str(directory)]
+            verilate += ["--top-module", emitted.name, "--prefix", "Vmodel", "design.v", "main.cpp"]
+            make = ["make", "-f", "Vmodel.mk", "-j2", *(f"{k}={v}" for k, v in variables.items())]
             with log.open("w") as file:
-                for step in steps:
+                for step in (verilate, make):
                     subprocess.run(
                         step,
                         cwd=directory,
