@@ -51,13 +51,13 @@ def set_lanes() -> Callable[..., None]:
 
 
 @functools.cache
-def emitted_entry(name: str, preset: str) -> Emitted:
+def emitted_entry(name: str, preset: str, **overrides: Any) -> Emitted:
     entry = (DESIGNS | BLOCKS)[name]
-    return emit(entry.make(entry.config.preset(preset)), name)
+    return emit(entry.make(entry.config.preset(preset, **overrides)), name)
 
 
 @pytest.fixture(scope="session")
-def emitted() -> Callable[[str, str], Emitted]:
+def emitted() -> Callable[..., Emitted]:
     """Return a function that emits a preset of a design or block once per session."""
     return emitted_entry
 
@@ -82,3 +82,8 @@ def verilator_lint(path: Path, *, waivers: bool = True) -> list[str]:
 @pytest.fixture(scope="session")
 def lint() -> Callable[..., list[str]]:
     return verilator_lint
+
+
+@pytest.fixture(scope="session")
+def waivers() -> Path:
+    return WAIVERS

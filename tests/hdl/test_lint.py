@@ -1,0 +1,155 @@
+"""What holds for the emitted Verilog of everything: Verilator's lint, no latch, no path from an input to an output."""
+
+import fnmatch
+import json
+import re
+from collections import defaultdict
+
+import pytest
+
+from bitfabric.hdl.registry import BLOCKS, DESIGNS
+from bitfabric.hdl.yosys import YosysError, run_yosys
+
+EVERYTHING = [(name, {}) for name in (*DESIGNS, *BLOCKS)]
+WS, OS = "systolic_ws", "systolic_os"
+EXTREMES = [
+    (WS, {"weight_buffering": "double"}),
+    (WS, {"rows": 1, "columns": 1}),
+    (WS, {"rows": 5, "columns": 7, "axis_data_bits": 64, "acc_bits": 20, "k_max": 10}),
+    (WS, {"rows": 1, "columns": 9, "axis_data_bits": 128, "acc_depth": 1, "act_depth": 1}),
+    (OS, {"tile_overlap": True, "rows": 4, "columns": 4, "weight_depth": 16, "act_depth": 16}),
+    (OS, {"rows": 1, "columns": 1, "weight_depth": 1, "act_depth": 1}),
+    ("bitgroup", {"alignment": "bit"}),
+]
+VARIANTS = [*EVERYTHING, *EXTREMES]
+NO_LATCH = "select -assert-none t:$dlatch t:$adlatch t:$dlatchsr t:$adff t:$aldff t:$sr"
+# Mistakes that users make beside our modules, each with the class that Verilator files it under.
+MISTAKES = {
+    "WIDTHTRUNC": "module bad(input [7:0] a, output [3:0] b); assign b = a; endmodule",
+    "WIDTHEXPAND": "module bad(input [3:0] a, output [7:0] b); assign b = a; endmodule",
+    "LATCH": "module bad(input [1:0] a, output reg b); always @* if (a[0]) b = a[1]; endmodule",
+    "UNDRIVEN": "module bad(input a, output b, output c); assign b = a; endmodule",
+    "PINMISSING": "module bad(input a, output b); sub s(.i(a)); assign b = a; endmodule\n"
+    "module sub(input i, output o, input p); assign o = i ^ p; endmodule",
+    "MULTIDRIVEN": "module bad(input clk, input a, output reg b);\n"
+    "always @(posedge clk) b <= a; always @(negedge clk) b <= !a; endmodule",
+    "UNOPTFLAT": "module bad(input a, output b); wire c; assign c = ~(c & a); assign b = c; endmodule",
+}
+
+
+@pytest.fixture(scope="module")
+def source(emitted, tmp_path_factory):
+    """Return a function that writes a variant of the `tiny` preset to a file."""
+
+    def write(name, overrides):
+        path = tmp_path_factory.mktemp("verilog") / f"{name}.v"
+        path.write_text(emitted(name, "tiny", **overrides).verilog)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(("name", "overrides"), VARIANTS)
+def test_lint(name, overrides, source, lint):
+    assert lint(source(name, overrides)) == []
+
+
+@pytest.mark.parametrize("kind", MISTAKES)
+def test_the_waivers_leave_real_mistakes(kind, tmp_path, lint):
+    path = tmp_path / "bad.v"
+    path.write_text(MISTAKES[kind] + "\n")
+    assert kind in {text.split(":")[0] for text in lint(path)}
+
+
+def test_every_waiver_is_needed_and_explained(source, lint, waivers):
+    text = waivers.read_text()
+    groups = re.findall(r"^// .+\n((?:lint_off .+\n)+)", text, re.MULTILINE)
+    assert sum(group.count("lint_off") for group in groups) == text.count("lint_off")
+    rules = re.findall(
+        r"^lint_off -rule (\w+)(?: -file \"\*\" -match \"(.*)\")?$", "".join(groups), re.MULTILINE
+    )
+    waived = [warning for variant in VARIANTS for warning in lint(source(*variant), waivers=False)]
+    for rule, pattern in rules:
+        matching = fnmatch.filter(waived, f"{rule}: {pattern or '*'}")
+        assert matching, rule
+    assert {warning.split(":")[0] for warning in waived} == {rule for rule, _ in rules}
+
+
+def check_netlist(path, top):
+    run_yosys(
+        [f"read_verilog {path}", f"hierarchy -check -top {top}", "proc", "flatten", "check -assert", NO_LATCH]
+    )
+
+
+@pytest.mark.parametrize(("name", "overrides"), VARIANTS)
+def test_no_latch_no_loop_no_conflict(name, overrides, source):
+    check_netlist(source(name, overrides), name)
+
+
+@pytest.mark.parametrize(
+    ("verilog", "message"),
+    [
+        (MISTAKES["LATCH"], "Assertion failed: selection is not empty"),
+        ("module bad(input a, output b); wire c = ~(c & a); assign b = c; endmodule", "Found 1 problems"),
+        (
+            "module bad(input a, input c, output b); assign b = a & c; assign b = ~a; endmodule",
+            "Found 1 problems",
+        ),
+    ],
+)
+def test_latch_loop_and_conflict_are_noticed(verilog, message, tmp_path):
+    path = tmp_path / "bad.v"
+    path.write_text(verilog + "\n")
+    with pytest.raises(YosysError, match=message):
+        check_netlist(path, "bad")
+
+
+def combinational_paths(path, top, scratch):
+    """Return the pairs (input port, output port) joined by a path without a flip-flop."""
+    netlist = scratch / "netlist.json"
+    steps = ["proc", "flatten", "memory_map", "opt_clean", "simplemap", f"write_json {netlist}"]
+    run_yosys([f"read_verilog {path}", f"hierarchy -check -top {top}", *steps], outputs=[netlist])
+    module = json.loads(netlist.read_text())["modules"][top]
+    follows = defaultdict(set)  # bit to the bits that depend on it in the same cycle
+    for cell in module["cells"].values():
+        if "dff" in cell["type"].lower():
+            continue
+        pins = defaultdict(list)
+        for pin, bits in cell["connections"].items():
+            pins[cell["port_directions"][pin]] += bits
+        for bit in pins["input"]:
+            follows[bit].update(pins["output"])
+    outputs = {
+        bit: name
+        for name, port in module["ports"].items()
+        if port["direction"] == "output"
+        for bit in port["bits"]
+    }
+    found = set()
+    for name, port in module["ports"].items():
+        reached, front = set(), [bit for bit in port["bits"] if port["direction"] == "input"]
+        while front:
+            bit = front.pop()
+            if bit not in reached:
+                reached.add(bit)
+                front += follows[bit]
+        found |= {(name, outputs[bit]) for bit in reached if bit in outputs}
+    return found
+
+
+@pytest.mark.parametrize(("name", "overrides"), [item for item in VARIANTS if item[0] in DESIGNS])
+def test_no_input_reaches_an_output_within_a_cycle(name, overrides, source, tmp_path):
+    # So no ready waits for a valid, no valid for a ready, and the machine adds no path to its neighbours'.
+    assert combinational_paths(source(name, overrides), name, tmp_path) == set()
+
+
+def test_paths_are_found(tmp_path):
+    path = tmp_path / "bad.v"
+    path.write_text(
+        "module bad(input clk, input s_tvalid, output s_tready, output reg m_tvalid, input m_tready, input [1:0] a,\n"
+        "  output [1:0] b);\n"
+        "always @(posedge clk) m_tvalid <= s_tvalid & s_tready;\n"
+        "part p(.i(m_tready), .o(s_tready)); assign b = {a[0] + 1'b1, m_tvalid};\nendmodule\n"
+        "module part(input i, output o); assign o = ~i; endmodule\n"
+    )
+    assert combinational_paths(path, "bad", tmp_path) == {("m_tready", "s_tready"), ("a", "b")}
