@@ -98,7 +98,8 @@ def _ws_vectors(config: SystolicWsConfig, case: GemmCase, rng: np.random.Generat
     rows, columns = config.rows, config.columns
     double = config.weight_buffering == "double"
     tiles = _tiles(config, case, config.m_step, rows)
-    loads, feeds = [], []
+    loads: list[int] = []
+    feeds: list[int] = []
     for number in range(len(tiles)):
         if number == 0:
             load = 0

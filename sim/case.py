@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,9 +124,9 @@ class GemmCase:
 
     def save(self, path: Path) -> None:
         """Write the case as an ``.npz`` file."""
-        optional = {name: getattr(self, name) for name in _REQUANT_KEYS if getattr(self, name) is not None}
-        scalars = {name: np.array(getattr(self, name)) for name in _SCALAR_KEYS}
-        np.savez(path, acts=self.acts, weights=self.weights, **optional, **scalars)
+        given = {name: getattr(self, name) for name in (*_KEYS, *_REQUANT_KEYS, *_SCALAR_KEYS)}
+        arrays: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        np.savez(path, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> GemmCase:
@@ -151,14 +152,13 @@ class GemmCase:
                 f"{path} {what}; a case file holds acts (M, K) and weights (K, N), and optionally "
                 f"{', '.join((*_REQUANT_KEYS, *_SCALAR_KEYS))}"
             )
-        scalars = {}
+        fields: dict[str, Any] = {name: data[name] for name in (*_KEYS, *_REQUANT_KEYS) if name in data}
         for name in _SCALAR_KEYS:
             if name in data:
                 if data[name].size != 1 or data[name].dtype.kind not in "iu":
                     raise ParameterError(name, data[name].tolist(), "one integer")
-                scalars[name] = int(data[name].item())
-        arrays_ = {name: data[name] for name in (*_KEYS, *_REQUANT_KEYS) if name in data}
-        return cls(name=path.stem, **arrays_, **scalars)
+                fields[name] = int(data[name].item())
+        return cls(name=path.stem, **fields)
 
 
 def random_case(

@@ -17,6 +17,7 @@ from bitfabric.sim.case import GemmCase, random_case
 from bitfabric.sim.cycles import Cycles
 from bitfabric.sim.designs import simulated
 from bitfabric.sim.job import Job
+from bitfabric.sim.native import run_native
 from bitfabric.sim.runner import Progress, build, quiet, run
 from bitfabric.sim.toolchain import SIMULATORS
 
@@ -100,7 +101,8 @@ def random_cases(config: Any, seed: int, count: int) -> list[GemmCase]:
     rng = np.random.default_rng(seed)
 
     def dimension(step: int) -> int:
-        return int(rng.choice([1, step, rng.integers(1, 2 * step + 2), rng.integers(1, 3 * step + 2)]))
+        sizes = (1, step, int(rng.integers(1, 2 * step + 2)), int(rng.integers(1, 3 * step + 2)))
+        return sizes[rng.integers(len(sizes))]
 
     return [
         random_case(
@@ -172,8 +174,6 @@ def simulate(
     emitted = emit(entry(design).make(config), design)
     started = time.monotonic()
     if native:
-        from bitfabric.sim.native import run_native  # noqa: PLC0415
-
         verdict = run_native(emitted, job, waves_to=waves_to, progress=progress)
         ended = time.monotonic()
         build_seconds, run_seconds = ended - started - verdict["seconds"], verdict["seconds"]

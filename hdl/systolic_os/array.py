@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from amaranth.hdl import Module, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
@@ -102,17 +104,15 @@ class SystolicOsArray(Block):
         """Stack the rows."""
         m = Module()
         config = self._config
-        north = None
-        for index in range(config.rows):
-            row = place(m, f"row_{index}", SystolicOsRow(config))
+        rows = [place(m, f"row_{index}", SystolicOsRow(config)) for index in range(config.rows)]
+        for index, row in enumerate(rows):
             m.d.comb += [row.west.eq(self.west[index]), row.shift.eq(self.shift[index])]
-            for column in range(config.columns):
-                m.d.comb += row.weight_in[column].eq(
-                    self.weight[column] if north is None else north.weight_out[column]
-                )
-                if north is not None:
-                    m.d.comb += row.chain_in[column].eq(north.chain_out[column])
-            north = row
         for column in range(config.columns):
-            m.d.comb += self.psum[column].eq(north.chain_out[column])
+            m.d.comb += rows[0].weight_in[column].eq(self.weight[column])
+            for north, south in pairwise(rows):
+                m.d.comb += [
+                    south.weight_in[column].eq(north.weight_out[column]),
+                    south.chain_in[column].eq(north.chain_out[column]),
+                ]
+            m.d.comb += self.psum[column].eq(rows[-1].chain_out[column])
         return m

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from amaranth.hdl import Module, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
@@ -114,19 +116,17 @@ class SystolicWsArray(Block):
         """Stack the rows."""
         m = Module()
         config = self._config
-        north = None
-        for index in range(config.rows):
-            row = place(m, f"row_{index}", SystolicWsRow(config))
+        rows = [place(m, f"row_{index}", SystolicWsRow(config)) for index in range(config.rows)]
+        for index, row in enumerate(rows):
             m.d.comb += [row.act.eq(self.act[index]), row.load.eq(self.load[index])]
             if config.weight_buffering == "double":
                 m.d.comb += row.swap.eq(self.swap[index])
-            for column in range(config.columns):
-                m.d.comb += row.weight_in[column].eq(
-                    self.weight[column] if north is None else north.weight_out[column]
-                )
-                if north is not None:
-                    m.d.comb += row.psum_in[column].eq(north.psum_out[column])
-            north = row
         for column in range(config.columns):
-            m.d.comb += self.psum[column].eq(north.psum_out[column])
+            m.d.comb += rows[0].weight_in[column].eq(self.weight[column])
+            for north, south in pairwise(rows):
+                m.d.comb += [
+                    south.weight_in[column].eq(north.weight_out[column]),
+                    south.psum_in[column].eq(north.psum_out[column]),
+                ]
+            m.d.comb += self.psum[column].eq(rows[-1].psum_out[column])
         return m

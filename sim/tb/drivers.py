@@ -39,7 +39,7 @@ class Machine:
         logging.getLogger("cocotb").setLevel(logging.WARNING)
         self.dut = dut
         # One clock for all: the Python side then wakes up once per edge.
-        cocotb.start_soon(Clock(dut.aclk, CLOCK_NS, unit="ns").start())
+        Clock(dut.aclk, CLOCK_NS, unit="ns").start()
         reset = {"reset": dut.aresetn, "reset_active_level": False}
         self.lite = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axil"), dut.aclk, **reset)
         self.source = AxiStreamSource(AxiStreamBus.from_prefix(dut, "s_axis"), dut.aclk, **reset)

@@ -96,7 +96,7 @@ async def run_vectors(dut: Any) -> None:
     job = PackedJob.load(Path(os.environ["BITFABRIC_JOB"]))
     clock = next((getattr(dut, name) for name in CLOCKS if hasattr(dut, name)), None)
     if clock is not None:
-        cocotb.start_soon(Clock(clock, CLOCK_NS, unit="ns").start())
+        Clock(clock, CLOCK_NS, unit="ns").start()
         await RisingEdge(clock)
     await reset(dut, job, clock)
     # At the edge the outputs still are what they were before it, and what is written comes after it: one
