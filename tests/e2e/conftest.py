@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from bitfabric.hdl.registry import DESIGNS
+from bitfabric.quant.gemm import acc_bits_needed
 from bitfabric.sim.case import random_case
 from bitfabric.sim.simulate import SimulationReport, simulate
 
@@ -34,6 +35,15 @@ def campaign(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
             options["acc_depth"] = depth
         else:
             options["weight_depth"] = depth = depth + rows
+        if seed % 3 == 2:  # narrow operands, and an accumulator with not a bit to spare
+            act_bits, weight_bits = (int(bits) for bits in rng.integers(2, 9, 2))
+            acc_bits = acc_bits_needed(64, act_bits, weight_bits)
+            options |= {
+                "act_bits": act_bits,
+                "weight_bits": weight_bits,
+                "k_max": 64,
+                "acc_bits": max(acc_bits, 8),
+            }
         config: Any = DESIGNS[design].config.preset(
             "tiny",
             rows=rows,

@@ -1,0 +1,159 @@
+"""What a host sees in the status register when it makes mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bitfabric.hdl.gemm.registers import gemm_registers
+from bitfabric.hdl.registry import DESIGNS
+from bitfabric.sim.bench import simulate
+from bitfabric.sim.case import random_case
+from bitfabric.sim.designs import SIMULATED
+from bitfabric.sim.job import Step
+
+BUSY, DONE, FRAMING_ERROR, BAD_DIMENSION = 1, 2, 4, 8
+
+
+class Host:
+    """Drive the ports of a top by hand."""
+
+    def __init__(self, ctx: Any, top: Any):
+        self.ctx, self.top = ctx, top
+
+    async def reset(self) -> None:
+        self.ctx.set(self.top.aresetn, 1)
+        self.ctx.set(self.top.s_axil_bready, 1)
+        self.ctx.set(self.top.s_axil_rready, 1)
+        self.ctx.set(self.top.m_axis_tready, 1)
+        for _ in range(4):
+            await self.ctx.tick()
+
+    async def write(self, offset: int, word: int) -> None:
+        for port, value in (
+            ("awaddr", offset),
+            ("wdata", word),
+            ("wstrb", 15),
+            ("awvalid", 1),
+            ("wvalid", 1),
+        ):
+            self.ctx.set(getattr(self.top, f"s_axil_{port}"), value)
+        waiting = {"aw", "w"}
+        while waiting:
+            ready = {
+                channel: self.ctx.get(getattr(self.top, f"s_axil_{channel}ready")) for channel in waiting
+            }
+            await self.ctx.tick()
+            for channel in [channel for channel in waiting if ready[channel]]:
+                self.ctx.set(getattr(self.top, f"s_axil_{channel}valid"), 0)
+                waiting.remove(channel)
+        while not self.ctx.get(self.top.s_axil_bvalid):
+            await self.ctx.tick()
+        assert self.ctx.get(self.top.s_axil_bresp) == 0
+        await self.ctx.tick()
+
+    async def read(self, offset: int) -> int:
+        self.ctx.set(self.top.s_axil_araddr, offset)
+        self.ctx.set(self.top.s_axil_arvalid, 1)
+        while not self.ctx.get(self.top.s_axil_arready):
+            await self.ctx.tick()
+        await self.ctx.tick()
+        self.ctx.set(self.top.s_axil_arvalid, 0)
+        while not self.ctx.get(self.top.s_axil_rvalid):
+            await self.ctx.tick()
+        assert self.ctx.get(self.top.s_axil_rresp) == 0
+        word = self.ctx.get(self.top.s_axil_rdata)
+        await self.ctx.tick()
+        return int(word)
+
+    async def run(self, step: Step, last_at: int, restart: tuple[int, int] | None = None) -> bytes:
+        """Send a step's stream, ``last`` with beat ``last_at``; return the packet that comes back."""
+        for offset, word in step.writes:
+            await self.write(offset, word)
+        beats = [int.from_bytes(beat.tobytes(), "little") for beat in step.stream]
+        received, sent = b"", 0
+        if restart is not None:
+            await self.write(*restart)
+        for _ in range(10_000):
+            self.ctx.set(self.top.s_axis_tvalid, sent < len(beats))
+            if sent < len(beats):
+                self.ctx.set(self.top.s_axis_tdata, beats[sent])
+                self.ctx.set(self.top.s_axis_tlast, sent == last_at)
+            taken = sent < len(beats) and self.ctx.get(self.top.s_axis_tready)
+            last = False
+            if self.ctx.get(self.top.m_axis_tvalid):
+                received += self.ctx.get(self.top.m_axis_tdata).to_bytes(step.expected.shape[1], "little")
+                last = bool(self.ctx.get(self.top.m_axis_tlast))
+            await self.ctx.tick()
+            sent += taken
+            if last:
+                self.ctx.set(self.top.s_axis_tvalid, 0)
+                return received
+        raise AssertionError("no packet came back")
+
+
+Body = Callable[[Host, Step, Any], Awaitable[None]]
+
+
+@pytest.fixture(params=sorted(DESIGNS))
+def on_machine(request: pytest.FixtureRequest) -> Callable[[Body], None]:
+    config: Any = DESIGNS[request.param].config.preset("tiny")
+    case = random_case(config, np.random.default_rng(3), 5, 7, 3)
+    step = SIMULATED[request.param].step(config, case)
+    registers = gemm_registers(config, request.param)
+
+    def run(body: Body) -> None:
+        top = DESIGNS[request.param].make(config)
+
+        async def testbench(ctx: Any) -> None:
+            host = Host(ctx, top)
+            await host.reset()
+            await body(host, step, registers)
+
+        simulate(top, testbench)
+
+    return run
+
+
+def test_zero_dimension_is_refused(on_machine: Any) -> None:
+    async def body(host: Host, step: Step, registers: Any) -> None:
+        for name in ("m", "k", "n"):
+            for other in ("m", "k", "n"):
+                await host.write(registers.offset(other), int(other != name))
+            await host.write(registers.offset("control"), 1)
+            assert await host.read(registers.offset("status")) == BAD_DIMENSION
+            await host.write(registers.offset("status"), BAD_DIMENSION)
+            assert await host.read(registers.offset("status")) == 0
+        # The machine is as good as new.
+        assert await host.run(step, len(step.stream) - 1) == step.expected.tobytes()
+
+    on_machine(body)
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_misplaced_tlast_is_told(on_machine: Any, early: bool) -> None:
+    async def body(host: Host, step: Step, registers: Any) -> None:
+        received = await host.run(step, 2 if early else -1)
+        assert received == step.expected.tobytes()
+        assert await host.read(registers.offset("status")) == DONE | FRAMING_ERROR
+
+    on_machine(body)
+
+
+def test_start_while_busy_is_ignored(on_machine: Any) -> None:
+    async def body(host: Host, step: Step, registers: Any) -> None:
+        received = await host.run(step, len(step.stream) - 1, restart=step.writes[-1])
+        assert received == step.expected.tobytes()
+        assert await host.read(registers.offset("status")) == DONE
+
+    on_machine(body)
+
+
+def test_array_register_names_the_size(on_machine: Any) -> None:
+    async def body(host: Host, step: Step, registers: Any) -> None:
+        assert await host.read(registers.offset("array")) == 2 << 16 | 3
+
+    on_machine(body)
