@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,17 @@ from bitfabric.quant.requant import requantize
 _KEYS = ("acts", "weights")
 _REQUANT_KEYS = ("bias", "multiplier", "shift")
 _SCALAR_KEYS = ("low", "high", "zero_point")
+# What zipfile and numpy raise on damaged files, encryption and huge shapes among the damage.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    AttributeError,
+    RuntimeError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,9 +152,15 @@ class GemmCase:
             If an array does not fit.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            found = np.load(path, allow_pickle=False)
+            if not isinstance(found, np.lib.npyio.NpzFile):
+                raise ValueError("it holds one array without a name")
+            with found as arrays:
                 data = {name: arrays[name] for name in arrays.files}
-        except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+            for name, array in data.items():
+                if not isinstance(array, np.ndarray):
+                    raise ValueError(f"{name} is not an array")
+        except _UNREADABLE as error:
             raise BitfabricError(f"{path} cannot be read as a case file (.npz): {error}") from error
         missing = [name for name in _KEYS if name not in data]
         unknown = sorted(set(data) - {*_KEYS, *_REQUANT_KEYS, *_SCALAR_KEYS})

@@ -141,7 +141,8 @@ def test_require_writable_makes_the_directory(tmp_path):
 
 
 def test_a_failing_emission_leaves_nothing(tmp_path, monkeypatch):
-    def fail(*args):
+    def fail(block, name):
+        block._MustUse__used = True
         raise BitfabricError("yosys failed")
 
     monkeypatch.setattr(package, "emit", fail)

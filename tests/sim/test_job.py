@@ -1,0 +1,81 @@
+"""Jobs: what is saved is what is loaded, and register writes put every field in its place."""
+
+import struct
+
+import numpy as np
+import pytest
+
+from bitfabric.hdl.common.register_map import Field, Register, RegisterMap
+from bitfabric.sim.job import Job, Step, start_writes
+
+
+def make_job():
+    rng = np.random.default_rng(0)
+    return Job(
+        steps=[
+            Step(
+                name=f"step {number}",
+                writes=[(4, 17), (8, 0xFFFFFFFF)],
+                stream=rng.integers(0, 256, (3 + number, 4), dtype=np.uint8),
+                expected=rng.integers(0, 256, (number + 1, 4), dtype=np.uint8),
+                reads={"status": 8, "total_cycles": 40},
+                counters={"status": 2, "total_cycles": 1234 + number},
+            )
+            for number in range(2)
+        ],
+        seed=7,
+        stall=0.25,
+        timeout=99,
+    )
+
+
+def test_round_trip(tmp_path):
+    job = make_job()
+    job.save(tmp_path / "job.npz")
+    again = Job.load(tmp_path / "job.npz")
+    assert (again.seed, again.stall, again.timeout) == (7, 0.25, 99)
+    assert len(again.steps) == 2
+    for step, other in zip(job.steps, again.steps, strict=True):
+        for name in ("name", "writes", "reads", "counters"):
+            assert getattr(other, name) == getattr(step, name)
+        for name in ("stream", "expected"):
+            assert getattr(other, name).dtype == np.uint8
+            np.testing.assert_array_equal(getattr(other, name), getattr(step, name))
+
+
+def test_binary(tmp_path):
+    job = make_job()
+    job.save_binary(tmp_path / "job.bin")
+    raw = (tmp_path / "job.bin").read_bytes()
+    assert raw[:8] == b"BFJOB2\n\0"
+    assert struct.unpack_from("<4Q", raw, 8) == (2, 7, 1 << 30, 99)
+    offset = 8 + 4 * 8
+    for step in job.steps:
+        assert struct.unpack_from("<6Q", raw, offset) == (len(step.stream), 4, len(step.expected), 4, 2, 2)
+        offset += 6 * 8
+        assert struct.unpack_from("<6Q", raw, offset) == (4, 17, 8, 0xFFFFFFFF, 8, 40)
+        offset += 6 * 8
+        for beats in (step.stream, step.expected):
+            assert raw[offset : offset + beats.size] == beats.tobytes()
+            offset += beats.size
+    assert offset == len(raw)
+
+
+def test_start_writes():
+    registers = RegisterMap(
+        "test",
+        [
+            Register.value("m", "rw", "", width=16),
+            Register("clip", "", [Field("low", 9, "rw", ""), Field("high", 9, "rw", "", lsb=16)]),
+            Register("control", "", [Field("start", 1, "pulse", ""), Field("mode", 3, "rw", "", lsb=5)]),
+        ],
+    )
+    values = {"clip": {"low": -200, "high": 255}, "m": {"value": 300}, "control": {"mode": 5, "start": 1}}
+    # In the order given, negative values cut to their field.
+    assert start_writes(registers, values) == [
+        (registers.offset("clip"), (-200 & 0x1FF) | 255 << 16),
+        (registers.offset("m"), 300),
+        (registers.offset("control"), 5 << 5 | 1),
+    ]
+    with pytest.raises(KeyError):
+        start_writes(registers, {"control": {"stop": 1}})
