@@ -26,7 +26,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help verilog test sim area bench lint formal models silicon simulators clean
+.PHONY: help verilog test sim area bench lint formal models silicon simulators docs clean
 
 help: ## Print this list
 	@echo "make TARGET [DESIGN=name] [PRESET=tiny|small|paper] [SET=\"field=value ...\"]"
@@ -36,7 +36,7 @@ verilog: $(RUN) ## Emit every design (or DESIGN=) into build/verilog
 	@$(DESIGNS); for design in $$designs; do $(BIN)/bitfabric verilog $$design $(OPTIONS) -o build/verilog; done
 
 test: simulators $(DEV) ## Run the tests on two cores (ARGS="-k name" picks some)
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 sim: simulators $(RUN) ## Run the RTL of DESIGN= (systolic_ws) against its golden model (SIM=icarus|verilator)
 	$(BIN)/bitfabric simulate $(or $(DESIGN),systolic_ws) --sim $(SIM) $(OPTIONS)
@@ -62,6 +62,9 @@ silicon: ## Install Debian's OpenSTA and OSU 0.18 um cells, for timing and real 
 
 simulators:
 	@$(SETUP) sim
+
+docs: $(RUN) ## Write docs/reference from the declarations in hdl/
+	$(BIN)/python -m bitfabric.hdl.docs
 
 clean: ## Remove what was built; the virtual environment stays
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

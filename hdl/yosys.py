@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,14 +46,17 @@ def run_yosys(script: Sequence[str], *, outputs: Sequence[Path] = (), timeout: f
     for path in outputs:
         path.unlink(missing_ok=True)
     try:
-        result = subprocess.run(
-            [sys.executable, "-c", _DRIVER],
-            input="\n".join(script),
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        # Yosys and abc leave files behind, a cache that grows with every run among them.
+        with tempfile.TemporaryDirectory(prefix="bitfabric-yosys-") as scratch:
+            result = subprocess.run(
+                [sys.executable, "-c", _DRIVER],
+                input="\n".join(script),
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
+                env={**os.environ, "TMPDIR": scratch},
+            )
     except subprocess.TimeoutExpired as error:
         raise YosysError(f"yosys did not finish within {timeout} s") from error
     log = result.stdout

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,6 +183,7 @@ def run(
     environment: dict[str, str],
     *,
     waves_to: Path | None = None,
+    progress: Progress = quiet,
 ) -> dict[str, Any]:
     """Run the cocotb module ``testbench`` and return the verdict that it writes.
 
@@ -195,6 +197,8 @@ def run(
         Further variables for it.
     waves_to : Path, optional
         Where the signal trace goes.
+    progress : callable
+        Told the cycles run so far, every few seconds, if the testbench writes them to ``BITFABRIC_PROGRESS``.
 
     Raises
     ------
@@ -203,27 +207,29 @@ def run(
     """
     runner = _runner(built.simulator)
     with tempfile.TemporaryDirectory(prefix="bitfabric-") as scratch:
-        verdict, log = Path(scratch, "verdict.json"), Path(scratch, "run.log")
+        verdict, log, cycles = (Path(scratch, name) for name in ("verdict.json", "run.log", "cycles"))
         error: BaseException | None = None
         try:
-            # `test` reads what `build` remembers; the model itself was built before, perhaps by another process.
-            runner.waves = built.waves
-            runner.test(
-                test_module=testbench,
-                hdl_toplevel=built.top,
-                hdl_toplevel_lang="verilog",
-                build_dir=built.directory,
-                test_dir=scratch,
-                results_xml=str(Path(scratch, "results.xml")),
-                extra_env={
-                    **environment,
-                    "BITFABRIC_VERDICT": str(verdict),
-                    "COCOTB_LOG_LEVEL": "WARNING",
-                },
-                waves=built.waves,
-                timescale=("1ns", "1ps"),
-                log_file=log,
-            )
+            with _watching(cycles, progress):
+                # `test` reads what `build` remembers; the model itself was built before, perhaps by another process.
+                runner.waves = built.waves
+                runner.test(
+                    test_module=testbench,
+                    hdl_toplevel=built.top,
+                    hdl_toplevel_lang="verilog",
+                    build_dir=built.directory,
+                    test_dir=scratch,
+                    results_xml=str(Path(scratch, "results.xml")),
+                    extra_env={
+                        **environment,
+                        "BITFABRIC_VERDICT": str(verdict),
+                        "BITFABRIC_PROGRESS": str(cycles),
+                        "COCOTB_LOG_LEVEL": "WARNING",
+                    },
+                    waves=built.waves,
+                    timescale=("1ns", "1ps"),
+                    log_file=log,
+                )
         except (RuntimeError, SystemExit, OSError) as caught:
             error = caught
         if not verdict.exists():
@@ -233,6 +239,25 @@ def run(
             _keep_waves(Path(scratch), built, waves_to)
         result: dict[str, Any] = json.loads(verdict.read_text())
         return result
+
+
+@contextlib.contextmanager
+def _watching(cycles: Path, progress: Progress, seconds: float = 5.0) -> Iterator[None]:
+    """Pass on what a testbench says of its progress while it runs."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(seconds):
+            if cycles.exists() and (text := cycles.read_text()):
+                progress(f"{text} cycles run")
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _keep_waves(scratch: Path, built: Build, target: Path) -> None:

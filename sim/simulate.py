@@ -184,7 +184,9 @@ def simulate(
         with tempfile.TemporaryDirectory(prefix="bitfabric-") as scratch:
             path = Path(scratch, "job.npz")
             job.save(path)
-            verdict = run(built, TESTBENCH, {"BITFABRIC_JOB": str(path)}, waves_to=waves_to)
+            verdict = run(
+                built, TESTBENCH, {"BITFABRIC_JOB": str(path)}, waves_to=waves_to, progress=progress
+            )
         run_seconds = time.monotonic() - started
     results = [
         CaseResult(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import cocotb
+from cocotb.triggers import ClockCycles
 
 from bitfabric.sim.job import Job, Step
 from bitfabric.sim.tb.drivers import Machine
@@ -24,12 +25,22 @@ async def run_step(machine: Machine, step: Step, timeout: int, stalled: bool) ->
     return judge(step, received, registers, stalled=stalled)
 
 
+async def tell_cycles(dut: Any, path: Path, step: int = 2000) -> None:
+    """Write the number of cycles run so far to ``path`` every ``step`` cycles."""
+    cycles = 0
+    while True:
+        await ClockCycles(dut.aclk, step)
+        cycles += step
+        path.write_text(str(cycles))
+
+
 @cocotb.test()
 async def run_job(dut: Any) -> None:
     """Run the job named by ``BITFABRIC_JOB``."""
     job = Job.load(Path(os.environ["BITFABRIC_JOB"]))
     machine = Machine(dut, seed=job.seed, stall=job.stall)
     await machine.reset()
+    cocotb.start_soon(tell_cycles(dut, Path(os.environ["BITFABRIC_PROGRESS"])))
     verdicts = []
     for step in job.steps:
         verdicts.append(await run_step(machine, step, job.timeout, job.stall > 0))
