@@ -92,6 +92,9 @@ def write_together(texts: dict[Path, str]) -> list[Path]:
         If one cannot be written; none is then left half written.
     """
     waiting: list[tuple[str, Path]] = []
+    for path in texts:
+        if path.is_dir():
+            raise BitfabricError(f"{path} cannot be written: Is a directory")
     try:
         for path, text in texts.items():
             handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -102,7 +105,7 @@ def write_together(texts: dict[Path, str]) -> list[Path]:
         for name, path in waiting:
             os.replace(name, path)
     except OSError as error:
-        raise BitfabricError(f"{error.filename} cannot be written: {error.strerror}") from error
+        raise BitfabricError(f"{', '.join(map(str, texts))} cannot be written: {error.strerror}") from error
     finally:
         for name, _ in waiting:
             with contextlib.suppress(OSError):

@@ -30,7 +30,7 @@ def gemm_registers(config: GemmConfig, name: str) -> RegisterMap:
             ),
             Register(
                 "control",
-                "Starts a GEMM and says how its data come and go. Write the other registers first.",
+                "Starts a GEMM with the registers as they are and says how its data come and go.",
                 [
                     Field("start", 1, "pulse", "start; ignored while busy"),
                     Field("requantize", 1, "rw", "1: bytes come out; 0: 32-bit accumulators"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal, Value
+from amaranth.hdl import Module, Signal, Value, signed
+from amaranth.lib import data
 
 from bitfabric.hdl.arith.requantizer import Requantizer
 from bitfabric.hdl.block import Block, place
@@ -17,11 +18,24 @@ from bitfabric.hdl.common.double_buffer import DoubleBuffer
 from bitfabric.hdl.common.register_map import RegisterMap
 from bitfabric.hdl.gemm.accumulator import Accumulators
 from bitfabric.hdl.gemm.act_buffer import ActBuffer
-from bitfabric.hdl.gemm.config import GemmConfig
+from bitfabric.hdl.gemm.config import DIMENSION_BITS, GemmConfig
 from bitfabric.hdl.gemm.core import FEED_LATENCY
 from bitfabric.hdl.gemm.drain import OUT_LATENCY, Drain
 from bitfabric.hdl.gemm.loader import Loader, params_layout
 from bitfabric.hdl.gemm.registers import COUNTERS, gemm_registers
+
+_GEMM = data.StructLayout(
+    {
+        "m": DIMENSION_BITS,
+        "k": DIMENSION_BITS,
+        "n": DIMENSION_BITS,
+        "resident": 1,
+        "requantize": 1,
+        "low": signed(9),
+        "high": signed(9),
+        "zero_point": signed(9),
+    }
+)
 
 
 class GemmTop(Block):
@@ -83,28 +97,28 @@ class GemmTop(Block):
         connect_axi_lite(m, self, "s_axil", registers)
         m.d.comb += [registers.array_rows.eq(config.rows), registers.array_columns.eq(config.columns)]
 
-        start, busy = self._start(m, registers)
+        start, busy, gemm = self._start(m, registers)
         loader = place(m, "loader", Loader(config))
         core = place(m, "core", self.core())
         for unit in (loader, core):
             m.d.comb += [
-                unit.m.eq(registers.m),
-                unit.k.eq(registers.k),
-                unit.n.eq(registers.n),
-                unit.resident.eq(registers.control_resident),
+                unit.m.eq(gemm.m),
+                unit.k.eq(gemm.k),
+                unit.n.eq(gemm.n),
+                unit.resident.eq(gemm.resident),
                 unit.start.eq(start),
             ]
         m.d.comb += [
-            loader.requantize.eq(registers.control_requantize),
+            loader.requantize.eq(gemm.requantize),
             registers.status_framing_error.eq(loader.framing_error),
         ]
         accumulators = self._buffers(m, loader, core)
         drain = place(m, "drain", Drain(config, config.m_step))
         m.d.comb += [
-            drain.requantize.eq(registers.control_requantize),
-            drain.low.eq(registers.clip_low.as_signed()),
-            drain.high.eq(registers.clip_high.as_signed()),
-            drain.zero_point.eq(registers.zero_point.as_signed()),
+            drain.requantize.eq(gemm.requantize),
+            drain.low.eq(gemm.low),
+            drain.high.eq(gemm.high),
+            drain.zero_point.eq(gemm.zero_point),
             drain.full.eq(accumulators.full),
             drain.info.eq(accumulators.info),
             accumulators.drain_en.eq(drain.drain_en),
@@ -132,22 +146,37 @@ class GemmTop(Block):
         self._count(m, registers, start, busy, core)
         return m
 
-    def _start(self, m: Module, registers: AxiLiteRegisters) -> tuple[Signal, Signal]:
-        """Return the start strobe and the busy flag."""
-        start, busy, ends = Signal(), Signal(), Signal()
+    def _start(self, m: Module, registers: AxiLiteRegisters) -> tuple[Signal, Signal, data.View]:
+        """Return the start strobe, the busy flag and the GEMM as it was when it was started.
+
+        The host may prepare the next GEMM's registers while one runs.
+        """
+        gemm = Signal(_GEMM, reset_less=True)
+        accepted, start, busy, ends = Signal(), Signal(), Signal(), Signal()
         bad = (registers.m == 0) | (registers.k == 0) | (registers.n == 0)
         m.d.comb += [
-            start.eq(registers.control_start & ~busy & ~bad),
+            accepted.eq(registers.control_start & ~busy & ~bad),
             registers.status_bad_dimension.eq(registers.control_start & ~busy & bad),
             ends.eq(self.m_axis_tvalid & self.m_axis_tready & self.m_axis_tlast),
             registers.status_busy.eq(busy),
             registers.status_done.eq(ends),
         ]
-        with m.If(start):
-            m.d.sync += busy.eq(1)
+        m.d.sync += start.eq(accepted)
+        with m.If(accepted):
+            m.d.sync += [
+                busy.eq(1),
+                gemm.m.eq(registers.m),
+                gemm.k.eq(registers.k),
+                gemm.n.eq(registers.n),
+                gemm.resident.eq(registers.control_resident),
+                gemm.requantize.eq(registers.control_requantize),
+                gemm.low.eq(registers.clip_low),
+                gemm.high.eq(registers.clip_high),
+                gemm.zero_point.eq(registers.zero_point),
+            ]
         with m.Elif(ends):
             m.d.sync += busy.eq(0)
-        return start, busy
+        return start, busy, gemm
 
     def _buffers(self, m: Module, loader: Loader, core: Block) -> Accumulators:
         """Place the buffers between loader and core, and the accumulators behind it."""
@@ -194,12 +223,13 @@ class GemmTop(Block):
     def _count(self, m: Module, registers: AxiLiteRegisters, start: Value, busy: Value, core: Block) -> None:
         """Put every cycle of a GEMM into one of four counters."""
         opened = Signal()
+        counting = busy & ~start
         when = {
-            "load": busy & ~opened & ~core.window,
+            "load": counting & ~opened & ~core.window,
             "compute": core.window & ~core.stalled,
             "stalled": core.stalled,
-            "drain": busy & opened & ~core.window,
-            "total": busy,
+            "drain": counting & opened & ~core.window,
+            "total": counting,
         }
         with m.If(core.window):
             m.d.sync += opened.eq(1)

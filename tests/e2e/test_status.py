@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,14 +69,17 @@ class Host:
         await self.ctx.tick()
         return int(word)
 
-    async def run(self, step: Step, last_at: int, restart: tuple[int, int] | None = None) -> bytes:
-        """Send a step's stream, ``last`` with beat ``last_at``; return the packet that comes back."""
+    async def run(self, step: Step, last_at: int, meanwhile: Sequence[tuple[int, int]] = ()) -> bytes:
+        """Send a step's stream, ``last`` with beat ``last_at``; return the packet that comes back.
+
+        ``meanwhile`` is written while the machine is busy.
+        """
         for offset, word in step.writes:
             await self.write(offset, word)
         beats = [int.from_bytes(beat.tobytes(), "little") for beat in step.stream]
         received, sent = b"", 0
-        if restart is not None:
-            await self.write(*restart)
+        for offset, word in meanwhile:
+            await self.write(offset, word)
         for _ in range(10_000):
             self.ctx.set(self.top.s_axis_tvalid, sent < len(beats))
             if sent < len(beats):
@@ -145,9 +148,22 @@ def test_misplaced_tlast_is_told(on_machine: Any, early: bool) -> None:
 
 def test_start_while_busy_is_ignored(on_machine: Any) -> None:
     async def body(host: Host, step: Step, registers: Any) -> None:
-        received = await host.run(step, len(step.stream) - 1, restart=step.writes[-1])
+        received = await host.run(step, len(step.stream) - 1, meanwhile=step.writes[-1:])
         assert received == step.expected.tobytes()
         assert await host.read(registers.offset("status")) == DONE
+
+    on_machine(body)
+
+
+def test_registers_may_change_while_busy(on_machine: Any) -> None:
+    async def body(host: Host, step: Step, registers: Any) -> None:
+        names = ("m", "k", "n", "clip", "zero_point")
+        meanwhile = [(registers.offset(name), 0x1234_0033) for name in names]
+        # Everything about the running GEMM, start excepted.
+        meanwhile.append((registers.offset("control"), (step.writes[-1][1] ^ 0b110) & ~1))
+        assert await host.run(step, len(step.stream) - 1, meanwhile) == step.expected.tobytes()
+        counters = {name: await host.read(offset) for name, offset in step.reads.items()}
+        assert counters["status"] == DONE
 
     on_machine(body)
 

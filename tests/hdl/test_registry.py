@@ -165,5 +165,15 @@ def test_a_failure_in_the_middle_leaves_nothing(tmp_path, monkeypatch, call):
     monkeypatch.setattr(owner, call, second_fails)
     with pytest.raises(BitfabricError) as error:
         write_together({tmp_path / "x.v": "verilog", tmp_path / "x.json": "json"})
-    assert str(error.value) == "second cannot be written: No space left on device"
+    # The user's files are named, not the temporary ones beside them.
+    wanted = f"{tmp_path / 'x.v'}, {tmp_path / 'x.json'}"
+    assert str(error.value) == f"{wanted} cannot be written: No space left on device"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_target_that_is_a_directory_leaves_nothing(tmp_path):
+    (tmp_path / "bitbrick.json").mkdir()
+    config = BLOCKS["bitbrick"].config.preset("tiny")
+    with pytest.raises(BitfabricError, match=r"bitbrick\.json cannot be written: Is a directory$"):
+        write_design(BLOCKS["bitbrick"], config, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["bitbrick.json"]
