@@ -38,7 +38,7 @@ def parameters_page(config: type[DesignConfig]) -> str:
 def design_page(entry: Entry) -> str:
     """Return the reference page of a design or block."""
     block = entry.make(entry.config.preset("small"))
-    block._MustUse__used = True  # type: ignore[attr-defined]  # read, not elaborated
+    block._MustUse__used = True  # read, not elaborated
     text = f"# `{entry.name}`\n\n{entry.summary[0].upper()}{entry.summary[1:]}.\n\n## Parameters\n\n"
     text += parameters_page(entry.config)
     registers = getattr(block, "register_map", None)

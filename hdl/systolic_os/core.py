@@ -1,4 +1,4 @@
-"""The output-stationary core: block sequencer, skew and array."""
+"""The output-stationary core: the block sequencer in front of the datapath."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from amaranth.lib import data
 
 from bitfabric.hdl.block import Block, place
 from bitfabric.hdl.gemm.core import FEED_LATENCY, CycleWindow, core_members, delay
-from bitfabric.hdl.gemm.skew import Skew
 from bitfabric.hdl.gemm.tile_loop import TileLoop
-from bitfabric.hdl.systolic_os.array import SystolicOsArray
 from bitfabric.hdl.systolic_os.config import SystolicOsConfig
+from bitfabric.hdl.systolic_os.datapath import SystolicOsDatapath
 
 
 class SystolicOsCore(Block):
@@ -99,13 +98,22 @@ class SystolicOsCore(Block):
         stalled = window.pace(first=None, issue=feed_start, cycles=cycles, pending=loop.active & ~feeding)
         m.d.comb += [self.window.eq(window.window), self.stalled.eq(stalled)]
 
-        first = feed_start & tile.first_k
-        self._drain(m, tile_last, tile)
-        self._array(m, feed_issue, first, delay(m, "capture", tile_last, 1))
+        datapath = place(m, "datapath", SystolicOsDatapath(config))
+        leaving, row = self._drain(m, tile_last, tile)
+        m.d.comb += [
+            datapath.valid.eq(feed_issue),
+            datapath.first.eq(feed_start & tile.first_k),
+            datapath.capture.eq(delay(m, "capture", tile_last, 1)),
+            datapath.leaving.eq(leaving),
+            datapath.leaving_row.eq(row),
+            datapath.weights_data.eq(self.weights_data),
+            datapath.acts_data.eq(self.acts_data),
+            *(self.psum[column].eq(datapath.psum[column]) for column in range(config.columns)),
+        ]
         return m
 
-    def _drain(self, m: Module, tile_last: Value, tile: data.View) -> None:
-        """Announce the rows that leave a tile's drain chain."""
+    def _drain(self, m: Module, tile_last: Value, tile: data.View) -> tuple[Signal, Signal]:
+        """Announce the rows that leave a tile's drain chain; return that one leaves, and which."""
         config = self._config
         # The last row captures rows + 1 cycles after the last activation was at row 0, visible a cycle later.
         token = Cat(tile_last, tile.m_valid)
@@ -127,34 +135,4 @@ class SystolicOsCore(Block):
             self.south.first.eq(1),
             self.south.last.eq(row == 0),
         ]
-        self._leaving, self._leaving_row = leaving, row
-
-    def _array(self, m: Module, valid: Value, first: Value, capture: Value) -> None:
-        """Place skews and array."""
-        config = self._config
-        array = place(m, "array", SystolicOsArray(config))
-        lane_bits = len(Value.cast(array.west[0]))
-        acts = place(m, "act_skew", Skew(config.rows, lane_bits))
-        weights = place(m, "weight_skew", Skew(config.columns, config.weight_bits))
-        valid, first, capture = (
-            delay(m, name, value, FEED_LATENCY - 1)
-            for name, value in (("valid", valid), ("first", first), ("captured", capture))
-        )
-        for row in range(config.rows):
-            lane = data.View(array.west[0].shape(), Signal(lane_bits, name=f"lane_{row}"))
-            m.d.comb += [
-                lane.act.eq(self.acts_data.word_select(row, config.act_bits)),
-                lane.valid.eq(valid),
-                lane.first.eq(first),
-                lane.capture.eq(capture),
-                acts.i[row].eq(lane.as_value()),
-                array.west[row].eq(acts.o[row]),
-                # Row r passes on r rows; a further shift would take the next tile's sum from it.
-                array.shift[row].eq(self._leaving & (self._leaving_row >= config.rows - row)),
-            ]
-        for column in range(config.columns):
-            m.d.comb += [
-                weights.i[column].eq(self.weights_data.word_select(column, config.weight_bits)),
-                array.weight[column].eq(weights.o[column].as_signed()),
-                self.psum[column].eq(array.psum[column]),
-            ]
+        return leaving, row

@@ -1,4 +1,4 @@
-"""The weight-stationary core: tile sequencer, skew and array."""
+"""The weight-stationary core: the tile sequencers in front of the datapath."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from amaranth.lib import data
 
 from bitfabric.hdl.block import Block, place
 from bitfabric.hdl.gemm.core import FEED_LATENCY, CycleWindow, core_members, delay
-from bitfabric.hdl.gemm.skew import Skew
 from bitfabric.hdl.gemm.tile_loop import TileLoop, tile_layout
-from bitfabric.hdl.systolic_ws.array import SystolicWsArray
 from bitfabric.hdl.systolic_ws.config import SystolicWsConfig
+from bitfabric.hdl.systolic_ws.datapath import SystolicWsDatapath
 
 
 class SystolicWsCore(Block):
@@ -70,10 +69,17 @@ class SystolicWsCore(Block):
             m.d.sync += loaded.eq(1)
         with m.Elif(feed_start):
             m.d.sync += loaded.eq(0)
-        self._load(m, load_issue, load_index, loop.tile.k_valid)
+        weight_row = Signal.like(index)
+        inside = Signal()
+        m.d.comb += [
+            weight_row.eq(config.rows - 1 - load_index),
+            inside.eq(weight_row < loop.tile.k_valid),
+            self.weights_en.eq(load_issue & inside),
+            self.weights_addr.eq(weight_row),
+        ]
 
         # Activations.
-        needs_acts, first_row = Signal(), Signal()
+        needs_acts = Signal()
         rows_left = Signal(range(config.acc_depth + 1), reset_less=True)
         row = Signal(range(config.acc_depth), reset_less=True)
         feed_issue, last_row = Signal(), Signal()
@@ -82,7 +88,6 @@ class SystolicWsCore(Block):
         address = Signal(range(config.act_depth), reset_less=True)
         m.d.comb += [
             needs_acts.eq(slot.first_n | ~self.resident),
-            first_row.eq(feed_start),
             feed_start.eq(
                 loaded & ~feeding & (self.acts_ready | ~needs_acts) & (self.acc_free | ~slot.first_k)
             ),
@@ -127,10 +132,16 @@ class SystolicWsCore(Block):
             south.first.eq(tile.first_k),
             south.last.eq(last_row & tile.last_k),
         ]
-        psums = self._array(m, feed_start)
+        datapath = place(m, "datapath", SystolicWsDatapath(config))
         m.d.comb += [
+            datapath.load_issue.eq(load_issue),
+            datapath.load_index.eq(load_index),
+            datapath.load_inside.eq(inside),
+            datapath.swap.eq(feed_start),
+            datapath.weights_data.eq(self.weights_data),
+            datapath.acts_data.eq(self.acts_data),
             Value.cast(self.south).eq(delay(m, "south", south.as_value(), FEED_LATENCY + config.rows)),
-            *(self.psum[column].eq(psums[column]) for column in range(config.columns)),
+            *(self.psum[column].eq(datapath.psum[column]) for column in range(config.columns)),
         ]
         window = CycleWindow(m, begin=load_start, last=feed_last & tile.last, tail=tail)
         cycles = Signal(range(config.acc_depth + 2 * config.rows + config.columns))
@@ -143,53 +154,3 @@ class SystolicWsCore(Block):
         )
         m.d.comb += [self.window.eq(window.window), self.stalled.eq(stalled)]
         return m
-
-    def _load(self, m: Module, issue: Signal, index: Signal, k_valid: Value) -> None:
-        """Issue the weight row for load step ``index``; what the chains need follows in ``_array``."""
-        config = self._config
-        row = Signal.like(index, name="weight_row")
-        inside = Signal()
-        m.d.comb += [
-            row.eq(config.rows - 1 - index),
-            inside.eq(row < k_valid),
-            self.weights_en.eq(issue & inside),
-            self.weights_addr.eq(row),
-        ]
-        # As the word read stays, so does its mask: the first row's weight stands at the edge until the swap.
-        self._weights_inside = Signal(reset_less=True)
-        with m.If(issue):
-            m.d.sync += self._weights_inside.eq(inside)
-        self._load_issue, self._load_index = issue, index
-
-    def _array(self, m: Module, feed_start: Signal) -> data.View[data.ArrayLayout]:
-        """Place skews and array; return its psums."""
-        config = self._config
-        array = place(m, "array", SystolicWsArray(config))
-        acts = place(m, "act_skew", Skew(config.rows, config.act_bits))
-        weights = place(m, "weight_skew", Skew(config.columns, config.weight_bits))
-        masked = Signal(config.columns * config.weight_bits)
-        m.d.comb += masked.eq(Mux(self._weights_inside, self.weights_data, 0))
-        for row in range(config.rows):
-            m.d.comb += [
-                acts.i[row].eq(self.acts_data.word_select(row, config.act_bits)),
-                array.act[row].eq(acts.o[row].as_signed()),
-            ]
-        for column in range(config.columns):
-            m.d.comb += [
-                weights.i[column].eq(masked.word_select(column, config.weight_bits)),
-                array.weight[column].eq(weights.o[column].as_signed()),
-            ]
-        issue = delay(m, "load_issue", self._load_issue, FEED_LATENCY - 1)
-        index = delay(m, "load_index", self._load_index, FEED_LATENCY - 1, reset_less=True)
-        swap: Value = feed_start
-        for row in range(config.rows):
-            enable = Signal(name=f"load_{row}")
-            m.d.comb += array.load[row].eq(enable)
-            if config.weight_buffering == "double":
-                m.d.sync += enable.eq(issue & (index >= row) & (index <= config.rows - 2))
-                # One cycle ahead of the activation, which takes FEED_LATENCY + row cycles.
-                swap = delay(m, f"swap_{row}", swap, 1)
-                m.d.comb += array.swap[row].eq(swap)
-            else:
-                m.d.sync += enable.eq(issue)
-        return array.psum
