@@ -1,0 +1,126 @@
+"""``simulate`` and ``cycles``: what the RTL does, and when."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bitfabric.commands.options import (
+    DesignName,
+    Json,
+    Preset,
+    Settings,
+    check_dimensions,
+    configure,
+    design_entry,
+    out,
+    print_json,
+    progress,
+)
+from bitfabric.hdl.package import require_writable
+from bitfabric.quant.errors import ParameterError
+
+
+def simulate_command(
+    design: DesignName,
+    simulator: Annotated[str, typer.Option("--sim", help="icarus or verilator.")] = "icarus",
+    preset: Preset = None,
+    settings: Settings = None,
+    seed: Annotated[int, typer.Option(help="Seed of random cases and of stalls.")] = 0,
+    count: Annotated[int, typer.Option("--cases", min=1, help="Number of random cases.")] = 4,
+    case: Annotated[Path | None, typer.Option(help="A case file (.npz) instead of random cases.")] = None,
+    model: Annotated[str | None, typer.Option(help="A real GEMM: minilm:LAYER.NAME (preset medium).")] = None,
+    gemm: Annotated[
+        str | None, typer.Option(metavar="M,K,N", help="Random operands of these dimensions.")
+    ] = None,
+    stall: Annotated[float, typer.Option(help="Probability that a channel pauses in a cycle.")] = 0.0,
+    native: Annotated[
+        bool, typer.Option("--native", help="Drive Verilator from C++: for long runs.")
+    ] = False,
+    waves: Annotated[Path | None, typer.Option(help="Write a signal trace to this file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run DESIGN's emitted RTL, compare it bit for bit with the golden model, and print its cycles."""
+    import numpy as np
+
+    from bitfabric.sim.case import GemmCase, random_case
+    from bitfabric.sim.models import model_case
+    from bitfabric.sim.report import simulation_table
+    from bitfabric.sim.simulate import random_cases, simulate
+
+    if sum(choice is not None for choice in (case, model, gemm)) > 1:
+        raise ParameterError("cases", "several sources", "one of --case, --model and --gemm")
+    found = design_entry(design)
+    config = configure(found, preset, settings, default="medium" if model else "small")
+    if waves is not None:
+        require_writable(waves.absolute().parent)
+    if case is not None:
+        cases = [GemmCase.load(case)]
+    elif model is not None:
+        cases = [model_case(model)]
+    elif gemm is not None:
+        cases = [random_case(config, np.random.default_rng(seed), *check_dimensions(config, gemm))]  # type: ignore[arg-type]
+    else:
+        cases = random_cases(config, seed, count)
+    report = simulate(
+        design,
+        config,
+        cases,
+        simulator="verilator" if native else simulator,
+        native=native,
+        stall=stall,
+        seed=seed,
+        waves_to=waves,
+        progress=progress,
+    )
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        out.print(simulation_table(report))
+    if not report.passed:
+        raise typer.Exit(1)
+
+
+def cycles_command(
+    design: DesignName,
+    gemm: Annotated[
+        list[str] | None,
+        typer.Option(metavar="M,K,N", help="Activation rows, contraction, output channels; may be repeated."),
+    ] = None,
+    workload: Annotated[
+        str | None, typer.Option(help="bert_base[:TOKENS] or resnet18[:IMAGE]: all its GEMMs.")
+    ] = None,
+    requantize: Annotated[
+        bool, typer.Option("--requantize", help="Bytes come out, not accumulators.")
+    ] = False,
+    preset: Preset = None,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Predict DESIGN's cycles; equal to the RTL's counters when the streams do not stall."""
+    from bitfabric.sim.designs import simulated
+    from bitfabric.sim.report import cycles_table, sum_cycles
+    from bitfabric.sim.workloads.bert import GemmShape
+    from bitfabric.sim.workloads.named import workload_shapes
+
+    config: Any = configure(design_entry(design), preset, settings)
+    shapes = [GemmShape(text, *check_dimensions(config, text)) for text in gemm or []]
+    if workload is not None:
+        shapes += workload_shapes(workload)
+    if not shapes:
+        raise ParameterError("--gemm", None, "given at least once, or --workload")
+    rows = [
+        (shape, simulated(design).gemm_cycles(config, shape.m, shape.k, shape.n, requantize=requantize))
+        for shape in shapes
+    ]
+    if as_json:
+        results = [
+            {"name": s.name, "gemm": [s.m, s.k, s.n], "count": s.count, **cycles.to_dict()}
+            for s, cycles in rows
+        ]
+        whole = sum_cycles(config, rows).to_dict()
+        print_json({"design": design, "config": config.to_dict(), **whole, "results": results})
+    else:
+        out.print(cycles_table(design, config, rows))
