@@ -25,10 +25,11 @@ MAY_IMPORT = {
 def shipped_files() -> list[str]:
     """Return the path inside a wheel of every file in the working tree that belongs there."""
     found = [f"bitfabric/{path.name}" for path in (ROOT / "bitfabric").iterdir() if path.is_file()]
-    for folder in FOLDERS:
+    for folder in (*FOLDERS, "bitfabric/commands"):
         for path in (ROOT / folder).rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:
-                found.append(f"bitfabric/{path.relative_to(ROOT).as_posix()}")
+                name = path.relative_to(ROOT).as_posix().removeprefix("bitfabric/")
+                found.append(f"bitfabric/{name}")
     return sorted(found)
 
 
