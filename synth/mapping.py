@@ -13,6 +13,7 @@ from typing import Any
 
 from bitfabric.hdl.yosys import YosysError, run_yosys
 from bitfabric.quant.errors import ParameterError, check_choice, check_range
+from bitfabric.synth.adders import BIT, CHAINS, adder_script, cell_map, find_full_adder
 from bitfabric.synth.libraries import Library
 from bitfabric.synth.memories import DEFAULT_THRESHOLD_BITS, Memory, find_memories, keep_script
 from bitfabric.synth.netlist import for_opensta
@@ -183,10 +184,21 @@ def _fine(scratch: Path, top: str, library: Library, goal: str, memories: list[M
     black_boxes = scratch / "memories.v"
     black_boxes.write_text("".join(memory.black_box() for memory in memories if memory.kept))
     storage = " ".join(f"t:{name} %d" for name in [*library.flip_flops, *library.latches])
+    # Chains of full adders ripple: for speed abc builds its own.
+    adder = find_full_adder(library) if goal == "area" else None
+    adders = []
+    if adder is not None:
+        (scratch / "chains.v").write_text(CHAINS)
+        (scratch / "cells.v").write_text(cell_map(adder))
+        black_boxes.write_text(black_boxes.read_text() + BIT)
+        adders = adder_script(f"{scratch}/chains.v", f"{scratch}/cells.v")
     script = [
         f"read_rtlil {scratch}/coarse.il",
         f"read_verilog -lib {black_boxes}",
+        # Full-adder cells are there before the others are chosen.
+        f"read_liberty -lib -ignore_miss_func {lib}",
         *keep_script(memories),
+        *adders,
         f"synth -top {top} {_SYNTH} -run fine:check",
         # Power-up values: a reset sets those that matter, and no cell here has one.
         "setattr -unset init",
@@ -195,7 +207,6 @@ def _fine(scratch: Path, top: str, library: Library, goal: str, memories: list[M
         f"abc -liberty {lib} -script {_ABC[goal]}",
         "opt_clean",
         f"tee -q -o {scratch}/stat.json stat -json",
-        f"read_liberty -lib -ignore_miss_func {lib}",
         "flatten -noscopeinfo",
         f"select -set logic * {storage} t:memory_* %d",
         f"tee -q -o {scratch}/ltp.txt ltp @logic",

@@ -35,6 +35,12 @@ GATES: dict[str, tuple[int, dict[str, float], float, str]] = {
     "OAI22": (8, {"A": 2, "B": 2, "C": 2, "D": 2}, 4, "!((A|B)&(C|D))"),
     "MUX2": (12, {"A": 2, "B": 2, "S": 3}, 5, "(A&!S)|(B&S)"),
 }
+# name: (transistors, logical effort by pin, parasitic and function by output)
+# The mirror adder with an inverter at each output; the half adder of a NAND2, an OAI21 and two inverters.
+ADDERS: dict[str, tuple[int, dict[str, float], dict[str, tuple[float, str]]]] = {
+    "FA": (28, {"A": 5, "B": 5, "CI": 4}, {"CO": (6, "(A&B)|(A&CI)|(B&CI)"), "S": (9, "A^B^CI")}),
+    "HA": (14, {"A": 3, "B": 3}, {"CO": (4, "A&B"), "S": (6, "A^B")}),
+}
 # name: (transistors, next state, asynchronous clear, asynchronous preset)
 # Two transmission-gate latches with clocked feedback and the clock's own inverters: 24 transistors; an asynchronous
 # input turns two inverters into two-input gates. Synchronous resets and enables become gates in front.
@@ -132,6 +138,22 @@ def gate(name: str) -> str:
     return text + pin("Y", body) + "  }\n"
 
 
+def adder(name: str) -> str:
+    """Return the group of a cell with a sum and a carry."""
+    transistors, efforts, outputs = ADDERS[name]
+    text = f"  cell ({name}) {{\n    area : {transistors / 4:g};\n"
+    for input_name, effort in efforts.items():
+        text += input_pin(input_name, effort)
+    for output, (parasitic, function) in outputs.items():
+        body = f'      direction : output;\n      function : "{function}";\n'
+        body += f"      max_capacitance : {LOADS[-1]};\n"
+        sense = "non_unate" if output == "S" else "positive_unate"
+        for input_name in efforts:
+            body += arc(input_name, parasitic, f"        timing_sense : {sense};\n")
+        text += pin(output, body)
+    return text + "  }\n"
+
+
 def flip_flop(name: str) -> str:
     """Return the group of a flip-flop: clock to output 6 tau unloaded, setup 4 tau, hold 0."""
     transistors, state, clear, preset = FLIP_FLOPS[name]
@@ -173,7 +195,13 @@ def latch() -> str:
 def main() -> None:
     """Write builtin.lib beside this file."""
     text = HEADER.replace("SLEWS", numbers(SLEWS)).replace("LOADS", numbers(LOADS))
-    text += "".join(map(gate, GATES)) + "".join(map(flip_flop, FLIP_FLOPS)) + latch() + "}\n"
+    text += (
+        "".join(map(gate, GATES))
+        + "".join(map(adder, ADDERS))
+        + "".join(map(flip_flop, FLIP_FLOPS))
+        + latch()
+        + "}\n"
+    )
     Path(__file__).with_name("builtin.lib").write_text(text)
 
 
