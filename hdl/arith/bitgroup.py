@@ -38,6 +38,16 @@ def psum_bits(rows: int) -> int:
     return signed_bits(-128 * 15 * elements, 127 * 15 * elements)
 
 
+def odd_psum_bits(rows: int) -> int:
+    """Return the psum width that an odd column needs: its nibbles are always signed, -8 to 7.
+
+    As ``psum_bits``, with -128 * -8 as the most positive and 127 * -8 as the most negative product: a bit less
+    for most ``rows`` (15 at R = 24) [derived].
+    """
+    elements = (rows + 1) // 2
+    return signed_bits(127 * -8 * elements, -128 * -8 * elements)
+
+
 @dataclass(frozen=True, kw_only=True)
 class BitGroupConfig(DesignConfig):
     """Hold a BitGroup's parameters.
@@ -64,6 +74,10 @@ class BitGroupConfig(DesignConfig):
     def psum_bits(self) -> int:
         """Width of one nibble column's psum in bits."""
         return psum_bits(self.rows)
+
+    def held_psum_bits(self, column: int) -> int:
+        """Return the width of the psum register of ``column``, of which the port is the sign extension."""
+        return odd_psum_bits(self.rows) if column % 2 else self.psum_bits
 
     @property
     def sum_bits(self) -> int:
@@ -149,17 +163,23 @@ class BitGroupCore(Block):
     def _add_nibble(self, m: Module, column: int, products: list[Signal]) -> None:
         """Add the rows at significance 0 to 3, row 3 negated if it is a sign, and shift by 0 or 4."""
         fixed = self.stationary
-        top = Signal(signed(PRODUCT_BITS), name=f"top_{column}")
-        product = Signal(signed(9), name=f"product_{column}")  # -8*15 to 15*15
-        # An array multiplier: each row is added to the bits above the ones already final. 4 % less of a
+        # A signed nibble is its own product; where it may be unsigned there is a bit more.
+        bits = WEIGHT_BITS if column % 2 else PRODUCT_BITS
+        rows = [product[:bits].as_signed() for product in products]
+        # Negated only where the activation's bit is 1: this flag is common to the columns and makes the top row
+        # one gate per bit, which the plain sign does not (2 % of a group).
+        negate = self.act[-1] & fixed.sign
+        top = Signal(signed(bits), name=f"top_{column}")
+        product = Signal(signed(bits + 4), name=f"product_{column}")  # odd: -8*15 to 8*8, even: to 15*15
+        # An array multiplier: each row is added to the bits above the ones already final. 8 % less of a
         # group than a tree of four rows, which adds those bits again.
-        totals = [Signal(signed(PRODUCT_BITS + 1), name=f"total_{row}_{column}") for row in (1, 2, 3)]
+        totals = [Signal(signed(bits + 1), name=f"total_{row}_{column}") for row in (1, 2, 3)]
         m.d.comb += [
-            top.eq(products[3] ^ fixed.sign.replicate(PRODUCT_BITS)),  # -x == ~x + 1
-            totals[0].eq((products[0] >> 1) + products[1]),
-            totals[1].eq((totals[0] >> 1) + products[2]),
-            totals[2].eq((totals[1] >> 1) + top + fixed.sign),
-            product.eq(Cat(products[0][0], totals[0][0], totals[1][0], totals[2])),
+            top.eq(rows[3].as_unsigned() ^ negate.replicate(bits)),  # -x == ~x + 1
+            totals[0].eq((rows[0] >> 1) + rows[1]),
+            totals[1].eq((totals[0] >> 1) + rows[2]),
+            totals[2].eq((totals[1] >> 1) + top + negate),
+            product.eq(Cat(rows[0][0], totals[0][0], totals[1][0], totals[2])),
             self.sums[column].eq(Mux(fixed.high, product << 4, product)),
         ]
 
@@ -215,6 +235,7 @@ class BitGroup(Block):
     psum_in, psum_out : In, Out(signed(config.psum_bits)).array(4)
         One per nibble column, north to south: ``psum_out`` is, a cycle later, ``psum_in`` + the sum of
         ``act_in``'s four bits with the weights held (those of the cycle before ``load`` took new ones).
+        Odd columns hold ``odd_psum_bits(rows)`` bits and wrap there.
     """
 
     def __init__(self, config: BitGroupConfig) -> None:
@@ -248,7 +269,8 @@ class BitGroup(Block):
             core.stationary.eq(held),
         ]
         for column in range(COLUMNS):
-            psum = Signal(signed(self.config.psum_bits), name=f"psum_{column}", reset_less=True)
+            bits = self.config.held_psum_bits(column)
+            psum = Signal(signed(bits), name=f"psum_{column}", reset_less=True)
             m.d.sync += psum.eq(self.psum_in[column] + core.sums[column])
             m.d.comb += self.psum_out[column].eq(psum)
         return m
