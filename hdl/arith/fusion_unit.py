@@ -19,7 +19,7 @@ from bitfabric.quant.errors import ParameterError
 UNIT_BITS = 8  # a unit multiplies 8 by 8 bits, or as much in smaller products
 
 
-class Precision(enum.Enum, shape=2):
+class Precision(enum.Enum, shape=2):  # type: ignore[call-arg]  # Amaranth's, untyped
     """Name an operand's width at run time: bit 0 joins 2-bit slices to 4 bits, bit 1 those to 8."""
 
     B2 = 0b00
@@ -104,7 +104,9 @@ class FusionUnitConfig(DesignConfig):
         widths = [b for b in (2, 4, 8) if self.min_bits <= b <= self.max_bits]
         if bits not in widths:
             raise ParameterError("bits", bits, "one of " + ", ".join(map(str, widths)))
-        return {2: Precision.B2, 4: Precision.B4, 8: Precision.B8}[bits]
+        codes: dict[int, Any] = {2: Precision.B2, 4: Precision.B4, 8: Precision.B8}
+        code: Precision = codes[bits]
+        return code
 
     def mode_members(self) -> dict[str, Any]:
         """Return the ports that choose the mode."""
