@@ -220,7 +220,7 @@ def decompress(stored: Compressed) -> tuple[SliceArray, BoolArray]:
     keep = rle.decode(stored.indices, groups, skippable=forced, **arguments)
     filled = np.full((*groups, vector), skipped, np.uint8 if stored.activations else np.int8)
     filled[keep] = values[~forced]
-    slices = filled.transpose(0, 2, 1).reshape(-1, depth)[:rows]
+    slices = filled.transpose(0, 2, 1).reshape(groups[0] * vector, depth)[:rows]
     return (slices.T, keep.T) if stored.activations else (slices, keep)
 
 
