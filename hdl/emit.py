@@ -16,6 +16,10 @@ from bitfabric.hdl.yosys import run_yosys
 
 # Amaranth joins the names of nested modules with dots, which Verilog tools only take escaped.
 _MODULE_NAME = re.compile(r"^(module|  cell) \\(\S+\.\S+)", re.MULTILINE)
+_CLEARED_MEMORY = re.compile(
+    r"^  initial begin\n    (?P<name>\w+)\[0\] = (?P<zero>\d+'[dh]0+);\n(?:    (?P=name)\[\d+\] = (?P=zero);\n)+  end\n",
+    re.MULTILINE,
+)
 _INPUT = re.compile(r"^  wire (?:width \d+ )?(?:signed )?input \d+ +(?:signed )?\\(clk|rst)$", re.MULTILINE)
 
 
@@ -153,8 +157,23 @@ def emit(block: Block, name: str) -> Emitted:
         )
         verilog = target.read_text()
     # The first line names the yosys build; the JSON beside the Verilog does that.
-    verilog = verilog[verilog.index("\n") + 1 :].lstrip()
+    verilog = _CLEARED_MEMORY.sub(_clear_in_a_loop, verilog[verilog.index("\n") + 1 :].lstrip())
     return Emitted(name=name, verilog=verilog, modules=emitter.info(), ports=_all_ports(block, emitter))
+
+
+def _clear_in_a_loop(block: re.Match[str]) -> str:
+    """Return the loop that clears a memory in place of one assignment per word.
+
+    At 8192 words the assignments are nine tenths of a file.
+    """
+    lines = block[0].splitlines()[1:-1]
+    name, zero = block["name"], block["zero"]
+    if lines != [f"    {name}[{index}] = {zero};" for index in range(len(lines))]:
+        return block[0]
+    return (
+        f"  initial begin : {name}_clear\n    integer i;\n"
+        f"    for (i = 0; i < {len(lines)}; i = i + 1)\n      {name}[i] = {zero};\n  end\n"
+    )
 
 
 def _all_ports(block: Block, emitter: Emitter) -> list[dict[str, Any]]:

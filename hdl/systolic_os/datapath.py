@@ -7,6 +7,7 @@ from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from bitfabric.hdl.block import Block, place
+from bitfabric.hdl.common.memory import address_bits
 from bitfabric.hdl.gemm.core import FEED_LATENCY, delay
 from bitfabric.hdl.gemm.skew import Skew
 from bitfabric.hdl.systolic_os.array import SystolicOsArray
@@ -45,7 +46,7 @@ class SystolicOsDatapath(Block):
                 "first": In(1),
                 "capture": In(1),
                 "leaving": In(1),
-                "leaving_row": In(range(config.rows)),
+                "leaving_row": In(address_bits(config.rows)),
                 "weights_data": In(config.columns * config.weight_bits),
                 "acts_data": In(config.rows * config.act_bits),
                 "psum": Out(signed(config.acc_bits)).array(config.columns),

@@ -6,6 +6,7 @@ from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib.wiring import In, Out
 
 from bitfabric.hdl.block import Block, place
+from bitfabric.hdl.common.memory import address_bits
 from bitfabric.hdl.gemm.core import FEED_LATENCY, delay
 from bitfabric.hdl.gemm.skew import Skew
 from bitfabric.hdl.systolic_ws.array import SystolicWsArray
@@ -41,7 +42,7 @@ class SystolicWsDatapath(Block):
         super().__init__(
             {
                 "load_issue": In(1),
-                "load_index": In(range(config.rows)),
+                "load_index": In(address_bits(config.rows)),
                 "load_inside": In(1),
                 "swap": In(1),
                 "weights_data": In(config.columns * config.weight_bits),

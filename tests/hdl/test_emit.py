@@ -311,3 +311,23 @@ def test_a_memory_is_inferred(tmp_path):
     path = tmp_path / "block.v"
     path.write_text(emit(Ram(32, 1024), "block").verilog)
     run_yosys([f"read_verilog {path}", "synth_ecp5 -top block", "select -assert-count 2 t:DP16KD"])
+
+
+def test_memories_are_cleared_in_a_loop_and_start_at_zero(tmp_path):
+    emitted = emit(Ram(5, 100), "cleared")
+    assert "for (i = 0; i < 100; i = i + 1)" in emitted.verilog
+    assert "[99] =" not in emitted.verilog
+    bench = """
+        module tb; reg clk = 0; reg [6:0] a = 0; wire [4:0] q; integer wrong = 0, n;
+        cleared dut(.clk(clk), .read_en(1'b1), .read_addr(a), .read_data(q), .write_en(1'b0), .write_addr(7'd0),
+                    .write_data(5'd0));
+        initial begin
+          for (n = 0; n < 100; n = n + 1) begin
+            a = n; #1 clk = 1; #1 clk = 0; if (q !== 5'd0) wrong = wrong + 1;
+          end
+          $display("wrong %0d", wrong);
+        end endmodule"""
+    (tmp_path / "tb.v").write_text(emitted.verilog + bench)
+    subprocess.run(["iverilog", "-o", str(tmp_path / "tb"), str(tmp_path / "tb.v")], check=True)
+    told = subprocess.run(["vvp", str(tmp_path / "tb")], check=True, capture_output=True, text=True).stdout
+    assert "wrong 0" in told
