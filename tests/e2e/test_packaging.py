@@ -144,7 +144,10 @@ def test_imports_point_one_way(folder):
             if parts[0] in FOLDERS:
                 wrong.append(f"{path.relative_to(ROOT)} imports {name} by its bare name")
             elif parts[0] == "bitfabric" and len(parts) > 1:
-                if parts[1] in (*FOLDERS, "cli", "commands") and parts[1] not in (folder, *MAY_IMPORT[folder]):
+                if parts[1] in (*FOLDERS, "cli", "commands") and parts[1] not in (
+                    folder,
+                    *MAY_IMPORT[folder],
+                ):
                     wrong.append(f"{path.relative_to(ROOT)} imports {name}")
             elif parts[0] == "amaranth" and folder == "quant":
                 wrong.append(f"{path.relative_to(ROOT)} imports {name}: quant is numpy only")
