@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -57,6 +58,10 @@ def test_the_type_at_its_ends() -> None:
     assert distribution_type(1e300) == 6
     # A target of nothing is met by the basic slices however wide the distribution.
     assert distribution_type(1e300, 0) == 4
+    # A half skip range that is just as wide as the quantile is wide enough.
+    quantile = NormalDist().inv_cdf(0.95)
+    assert quantile * (8 / quantile) == 8
+    assert distribution_type(8 / quantile) == 4
     # z = 1.6449 for 90 %.
     assert [distribution_type(std) for std in (4.86, 4.87, 9.72, 9.73, 19.45, 19.46)] == [4, 5, 5, 6, 6, 6]
 

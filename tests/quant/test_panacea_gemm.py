@@ -32,6 +32,8 @@ class Oracle:
     parts: np.ndarray
     compensation: np.ndarray
     compensation_5: np.ndarray
+    weight_keep: np.ndarray
+    act_keep: np.ndarray
     products: np.ndarray
     multiplications: int = 0
     additions: int = 0
@@ -86,7 +88,12 @@ def walk(w: np.ndarray, x: np.ndarray, zp: int, mode: tuple[int, int, int], v: i
     }
     size = (top_w + 1, top_x + 1)
     found = Oracle(
-        np.zeros((*size, m, n), int), np.zeros((m, n), int), np.zeros((m, n), int), np.zeros(size, int)
+        np.zeros((*size, m, n), int),
+        np.zeros((m, n), int),
+        np.zeros((m, n), int),
+        np.array([[not skip_w[a, at] for at in range(k)] for a in rows]),
+        np.array([[not skip_x[b, at] for b in columns] for at in range(k)]),
+        np.zeros(size, int),
     )
     found.words = v * sum(len(rows) * top_w + sum(not skip_w[a, at] for a in rows) for at in range(k))
     found.words += v * sum(len(columns) * top_x + sum(not skip_x[b, at] for b in columns) for at in range(k))
@@ -172,6 +179,8 @@ def test_one_vector_at_a_time(
     assert np.array_equal(result.compensation, oracle.compensation)
     # Eq. (5) and eq. (6) are two ways to the same sum.
     assert np.array_equal(result.fold - result.compensation, oracle.compensation_5)
+    assert np.array_equal(result.weight_keep, oracle.weight_keep)
+    assert np.array_equal(result.act_keep, oracle.act_keep)
     assert np.array_equal(result.part_outer_products, oracle.products)
     assert result.outer_products == oracle.products.sum()
     assert (result.multiplications, result.additions) == (oracle.multiplications, oracle.additions)
