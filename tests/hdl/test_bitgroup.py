@@ -7,7 +7,7 @@ import pytest
 from amaranth.hdl import Module
 from amaranth.sim import Simulator
 
-from bitfabric.hdl.arith.bitgroup import BitGroup, BitGroupConfig, BitGroupCore, psum_bits
+from bitfabric.hdl.arith.bitgroup import BitGroup, BitGroupConfig, BitGroupCore, odd_psum_bits, psum_bits
 from bitfabric.hdl.arith.nibble_join import NibbleJoin, joined_bits
 from bitfabric.hdl.block import place
 from bitfabric.quant import bitbrick
@@ -214,6 +214,25 @@ def test_psum_widths_are_exact():
                 worst = min(worst, 15 * values[signs].sum())
         assert -(1 << (psum_bits(rows) - 2)) > worst >= -(1 << (psum_bits(rows) - 1))
     assert joined_bits(24) == 19
+
+
+def test_odd_psum_widths_are_exact():
+    """An element's most positive product is that of its sign with -8, or of its other bits with 7."""
+    assert (odd_psum_bits(24), odd_psum_bits(30), odd_psum_bits(31)) == (15, 15, 16)
+    for rows in range(1, 40):
+        greatest = least = 0
+        for bits in range(1, 9):
+            for phase in range(bits):
+                position = np.arange(4 * rows) + phase
+                value = 1 << position % bits
+                sign = position % bits == bits - 1
+                down = np.bincount(position // bits, value * sign)
+                up = np.bincount(position // bits, value * ~sign)
+                greatest = max(greatest, np.maximum(8 * down, 7 * up).sum())
+                least = min(least, -np.maximum(8 * up, 7 * down).sum())
+        limit = 1 << (odd_psum_bits(rows) - 1)
+        assert limit > greatest >= limit // 2
+        assert least >= -limit
 
 
 @pytest.mark.parametrize(
