@@ -9,6 +9,7 @@ SCHEMES = {
     "rle": "run-length coding of the vectors that are kept",
     "requant": "fixed-point requantization, halves up",
     "pwl": "piecewise-linear functions in integers",
+    "panacea": "AQS-GEMM: asymmetric bit slices, frequent slices skipped and compensated exactly (golden model)",
 }
 FORMATS = {
     "int": "two's complement integers of 2 to 16 bits",

@@ -46,9 +46,9 @@ def signed_slices(w: ArrayLike, bits: int = 7) -> NDArray[np.int8]:
     count = (bits - 4) // 3 + 1
     slices = np.empty((count, *rest.shape), np.int8)
     for i in range(count - 1):
-        negative = rest < 0
-        slices[i] = (rest & 7) - 8 * negative
-        rest = (rest >> 3) + negative
+        sign = rest >> 15  # -1 or 0, in int16: a bool times 8 would be int64
+        slices[i] = (rest & 7) + (sign << 3)
+        rest = (rest >> 3) - sign
     slices[-1] = rest
     return slices
 
