@@ -46,6 +46,8 @@ class Cell:
         In the library's own unit.
     inputs : tuple of str
         Input pins.
+    clocks : tuple of str
+        Those of them that clock a flip-flop or open a latch.
     functions : mapping of str to str
         Liberty function of each output pin that has one.
     kind : str
@@ -57,6 +59,7 @@ class Cell:
     name: str
     area: float
     inputs: tuple[str, ...]
+    clocks: tuple[str, ...]
     functions: Mapping[str, str]
     kind: str
     bits: int
@@ -158,12 +161,20 @@ def read_cells(library: Group) -> dict[str, Cell]:
                     inputs.append(pin_name)
                 elif "function" in pin.attributes:
                     functions[pin_name] = pin.attributes["function"]
-        kind, bits = "logic", 0
+        kind, bits, clocked = "logic", 0, ""
         for storage in group.groups:
             if storage.name in ("ff", "ff_bank", "latch", "latch_bank", "statetable"):
                 kind = "latch" if storage.name.startswith("latch") else "ff"
                 bits += int(storage.arguments[2]) if storage.name.endswith("_bank") else 1
+                for attribute in ("clocked_on", "clocked_on_also", "enable"):
+                    clocked += " " + storage.attributes.get(attribute, "")
         cells[name] = Cell(
-            name=name, area=area, inputs=tuple(inputs), functions=functions, kind=kind, bits=bits
+            name=name,
+            area=area,
+            inputs=tuple(inputs),
+            clocks=tuple(pin for pin in inputs if pin in re.findall(r"\w+", clocked)),
+            functions=functions,
+            kind=kind,
+            bits=bits,
         )
     return cells

@@ -215,6 +215,8 @@ def _fine(scratch: Path, top: str, library: Library, goal: str, memories: list[M
     if netlist:
         script += [
             "rename -wire",
+            # Every port of a dissolved instance leaves a second name of its net behind.
+            "opt_clean -purge",
             # Not "weight[0]": OpenSTA would take it for a bit of a bus, and Amaranth may have a net of that name.
             "splitnets -ports -format @",
             f"write_verilog -noattr -noexpr -nohex -nodec {scratch}/netlist.v",

@@ -10,6 +10,10 @@ from dataclasses import dataclass, replace
 # flip-flops or latches in practice.
 DEFAULT_THRESHOLD_BITS = 1024
 
+# Ports of yosys' memory cell, and so of the macros.
+MACRO_OUTPUT = "RD_DATA"
+MACRO_CLOCKS = ("RD_CLK", "WR_CLK")
+
 _CELL = re.compile(r"^\s*cell \$mem_v2 .*?^\s*end$", re.MULTILINE | re.DOTALL)
 _PARAMETERS = """
     MEMID SIZE OFFSET ABITS WIDTH INIT RD_PORTS RD_WIDE_CONTINUATION RD_CLK_ENABLE RD_CLK_POLARITY
@@ -73,7 +77,7 @@ class Memory:
         inputs |= {"RD_ADDR": reads * self.address_bits, "WR_CLK": writes, "WR_EN": writes * self.width}
         inputs |= {"WR_ADDR": writes * self.address_bits, "WR_DATA": writes * self.width}
         ports = [f"input [{max(bits, 1) - 1}:0] {name}" for name, bits in inputs.items()]
-        ports.append(f"output [{reads * self.width - 1}:0] RD_DATA")
+        ports.append(f"output [{reads * self.width - 1}:0] {MACRO_OUTPUT}")
         return f"(* blackbox *) module {self.macro}({', '.join(ports)}); endmodule\n"
 
 

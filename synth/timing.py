@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bitfabric.quant.errors import BitfabricError, ParameterError
+from bitfabric.synth.fanout import MAX_LOADS, FanOut, buffer_nets
 from bitfabric.synth.libraries import Library
 from bitfabric.synth.mapping import Mapped, Progress, map_design
 from bitfabric.synth.memories import DEFAULT_THRESHOLD_BITS
@@ -60,6 +61,8 @@ class TimingReport:
         RTL register or port, with its bit.
     path : list of PathStep
         Cell outputs and the endpoint, in order.
+    fan_out : FanOut
+        Buffers inserted for this analysis; the area report does not count them.
     notes : list of str
         What the figures leave out.
     """
@@ -73,6 +76,7 @@ class TimingReport:
     startpoint: str
     endpoint: str
     path: list[PathStep]
+    fan_out: FanOut
     notes: list[str]
 
     def to_dict(self) -> dict[str, Any]:
@@ -120,7 +124,8 @@ def timing(
 def analyse(mapped: Mapped, library: Library, *, progress: Progress | None = None) -> TimingReport:
     """Return the slowest path of ``mapped``, which must hold its netlist.
 
-    Inputs arrive at the clock edge and outputs are taken at the next one, so paths from and to ports count.
+    Inputs arrive at the clock edge and outputs are taken at the next one, so paths from and to ports count. Nets of
+    too many loads, as modules mapped one by one leave them at their ports, are buffered first.
     """
     executable = sta_path()
     if executable is None:
@@ -129,13 +134,14 @@ def analyse(mapped: Mapped, library: Library, *, progress: Progress | None = Non
         raise ParameterError("netlist", False, "true in map_design for timing analysis")
     if progress:
         progress(f"time {mapped.top}")
+    netlist, fan_out = buffer_nets(mapped.netlist, library)
     clock = next(
         (name for name in CLOCKS if re.search(rf"^  input {name};", mapped.netlist, re.MULTILINE)), ""
     )
     with tempfile.TemporaryDirectory(prefix="bitfabric-") as name:
         scratch = Path(name)
         shutil.copyfile(library.path, scratch / "cells.lib")
-        (scratch / "netlist.v").write_text(mapped.netlist)
+        (scratch / "netlist.v").write_text(netlist)
         (scratch / "run.tcl").write_text(_script(mapped.top, clock))
         result = subprocess.run(
             [executable, "-no_init", "-no_splash", "-exit", "run.tcl"],
@@ -145,7 +151,7 @@ def analyse(mapped: Mapped, library: Library, *, progress: Progress | None = Non
             text=True,
             check=False,
         )
-    return _parse(mapped, library, result.stdout + result.stderr)
+    return _parse(mapped, library, fan_out, result.stdout + result.stderr)
 
 
 def _script(top: str, clock: str) -> str:
@@ -166,7 +172,7 @@ def _script(top: str, clock: str) -> str:
     )
 
 
-def _parse(mapped: Mapped, library: Library, text: str) -> TimingReport:
+def _parse(mapped: Mapped, library: Library, fan_out: FanOut, text: str) -> TimingReport:
     errors = [line for line in text.splitlines() if line.startswith("Error")]
     if errors or "bitfabric: finished" not in text:
         raise TimingError("OpenSTA failed: " + " ".join(errors or text.splitlines()[-3:] or ["no output"]))
@@ -179,7 +185,7 @@ def _parse(mapped: Mapped, library: Library, text: str) -> TimingReport:
     if period <= 0:
         raise TimingError(f"{mapped.top} has no path to time: its outputs are wires")
     steps = [_STEP.match(line) for line in text[: text.index("data arrival time")].splitlines()]
-    notes = ["wires, clock skew and the drive of input ports weigh nothing"]
+    notes = ["wires, clock skew and the drive of input ports weigh nothing", *_buffer_notes(fan_out, library)]
     if any(memory.kept for memory in mapped.memories):
         notes.append("paths are cut at memory macros: their access time is not known")
     if library.nominal_delays:
@@ -200,8 +206,21 @@ def _parse(mapped: Mapped, library: Library, text: str) -> TimingReport:
             for m in steps
             if m is not None
         ],
+        fan_out=fan_out,
         notes=notes,
     )
+
+
+def _buffer_notes(fan_out: FanOut, library: Library) -> list[str]:
+    if not fan_out.nets:
+        return []
+    which = f"{fan_out.nets:,} nets of more than {MAX_LOADS} loads"
+    if not fan_out.cell:
+        return [f"{which} stay unbuffered: the library {library.name} has no buffer"]
+    return [
+        f"{which} were buffered for timing: {fan_out.buffers:,} x {fan_out.cell}, "
+        f"{fan_out.area / library.nand2.area:,.0f} NAND2-equivalents, not counted in the area"
+    ]
 
 
 def _register(name: str) -> str:
