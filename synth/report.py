@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from bitfabric.synth.area import AreaReport, measure
 from bitfabric.synth.libraries import library
 from bitfabric.synth.mapping import Progress, map_design
 from bitfabric.synth.memories import DEFAULT_THRESHOLD_BITS
-from bitfabric.synth.timing import NOT_FOUND, TimingError, TimingReport, analyse, sta_path
+from bitfabric.synth.timing import NOT_FOUND, PathStep, TimingError, TimingReport, analyse, sta_path
 
 VIEWS = {"flat": (True,), "hierarchical": (False,), "both": (False, True)}
 
@@ -153,14 +154,15 @@ def summary_table(report: CostReport) -> Table:
 
 
 def module_table(area: AreaReport) -> Table:
-    """Return the cost of each module, submodules not included."""
+    """Return the cost of each module, submodules not included; names are shown without the top's and an underscore."""
     table = Table(title=f"{area.top}, {_view(area.flat)}: own cost per instance")
-    table.add_column("module")
-    for name in ("instances", "NAND2-eq.", "cells", "flip-flops", "of the area"):
+    # Names fold rather than end in dots: the difference is often at their end.
+    table.add_column("module", overflow="fold")
+    for name in ("instances", "NAND2-eq.", "cells", "flip-flops", "share"):
         table.add_column(name, justify="right")
     for module in area.by_module:
         table.add_row(
-            module.name,
+            module.name.removeprefix(f"{area.top}_"),
             f"{module.instances:,}",
             f"{module.nand2_equivalents:,.1f}",
             f"{module.cells:,}",
@@ -173,7 +175,7 @@ def module_table(area: AreaReport) -> Table:
 def path_table(timing: TimingReport, limit: int = 12) -> Table:
     """Return the slowest path; the middle of a path longer than ``limit`` pins is left out."""
     table = Table(title=f"slowest path ({_view(timing.flat)}): {timing.startpoint} to {timing.endpoint}")
-    table.add_column("pin")
+    table.add_column("pin", overflow="fold")
     table.add_column("cell")
     for name in ("delay (ns)", "arrival (ns)"):
         table.add_column(name, justify="right")
@@ -182,12 +184,17 @@ def path_table(timing: TimingReport, limit: int = 12) -> Table:
     head = steps if not left_out else steps[: limit // 2]
     tail = [] if not left_out else steps[-(limit - limit // 2) :]
     for step in head:
-        table.add_row(Text(step.pin), step.cell, f"{step.delay_ns:.3f}", f"{step.arrival_ns:.3f}")
+        table.add_row(Text(_pin(step)), step.cell, f"{step.delay_ns:.3f}", f"{step.arrival_ns:.3f}")
     if left_out:
         table.add_row(f"... {left_out} more ...", "", "", "")
     for step in tail:
-        table.add_row(Text(step.pin), step.cell, f"{step.delay_ns:.3f}", f"{step.arrival_ns:.3f}")
+        table.add_row(Text(_pin(step)), step.cell, f"{step.delay_ns:.3f}", f"{step.arrival_ns:.3f}")
     return table
+
+
+def _pin(step: PathStep) -> str:
+    """Return the pin without the backslash and type that yosys ends the name of a register's cell with."""
+    return re.sub(rf"\\+{re.escape(step.cell)}/", "/", step.pin)
 
 
 def _view(flat: bool) -> str:

@@ -354,3 +354,19 @@ def test_command_report() -> None:
         "read memories and flatten it",
         "map memories to builtin",
     ]
+
+
+def test_tables_fit_a_terminal() -> None:
+    """In 80 columns no name is cut: modules go without the top's name, registers without their type."""
+    name = "a_module_of_twenty_one"
+    source = f"""module {name}(input clk, d, output reg q); always @(posedge clk) q <= d; endmodule
+    module top_accumulator_column(input clk, d, output q); wire w; {name} x(clk, d, w); {name} y(clk, w, q); endmodule
+    module top(input clk, d, output q); top_accumulator_column column(clk, ~d, q); endmodule"""
+    report = area_command(source, "top", view="hierarchical")
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(report.render())
+    text = console.export_text()
+    assert "…" not in text
+    assert "│ accumulator_column " in text
+    assert "DFF/" not in text
+    assert {m.name for m in report.areas[0].by_module} == {"top", "top_accumulator_column", name}
