@@ -11,6 +11,7 @@ from bench.row import Progress, Row
 from bitfabric.hdl.systolic_os.config import SystolicOsConfig
 from bitfabric.hdl.systolic_ws.config import SystolicWsConfig
 from bitfabric.sim.cycles import systolic_os, systolic_ws
+from bitfabric.sim.cycles.gemm import compute_cycles
 from bitfabric.sim.workloads.bert import bert_base
 
 TOKENS, LIMIT = 128, 0.05
@@ -28,7 +29,7 @@ def rows(quick: bool, progress: Progress) -> Iterator[Row]:
             progress(f"cycle model {name}, {preset}")
             taken, cycles = [], 0
             for _ in range(3 if quick else 15):
-                model.gemm_cycles.cache_clear()
+                compute_cycles.cache_clear()
                 start = time.perf_counter()
                 cycles = sum(model.gemm_cycles(config, s.m, s.k, s.n).total for s in shapes)
                 taken.append(time.perf_counter() - start)

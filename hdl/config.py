@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
 
@@ -70,12 +68,16 @@ class DesignConfig:
                 plain = value
             else:
                 plain = check_range(field.name, value, meta["low"], meta["high"])
-            # numpy's integers and 4.0 for a choice of 4 would change the digest and the blocks' keys.
+            # numpy's integers and 4.0 for a choice of 4 would change the blocks' keys.
             object.__setattr__(self, field.name, plain)
         self.validate()
 
     def validate(self) -> None:
         """Check what no single field can; subclasses override this."""
+
+    def derived(self) -> dict[str, int]:
+        """Return what a host has to know and no field says; subclasses override this."""
+        return {}
 
     @classmethod
     def preset(cls, name: str = "small", **overrides: Any) -> Self:
@@ -109,7 +111,12 @@ class DesignConfig:
             if not separator:
                 raise ParameterError("--set", item, "of the form key=value")
             if key not in fields:
-                raise ParameterError("--set", item, f"key=value with a key of {', '.join(sorted(fields))}")
+                known = (
+                    f"key=value with a key of {', '.join(sorted(fields))}"
+                    if fields
+                    else "left out: there are no parameters"
+                )
+                raise ParameterError("--set", item, known)
             default = fields[key].default
             if isinstance(default, bool):
                 result[key] = check_choice(key, text.lower(), ("true", "false")) == "true"
@@ -125,8 +132,3 @@ class DesignConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain data."""
         return dataclasses.asdict(self)
-
-    def digest(self) -> str:
-        """Return 12 hexadecimal digits that name this configuration (build directories are called so)."""
-        text = json.dumps([type(self).__name__, self.to_dict()], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]

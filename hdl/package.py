@@ -22,7 +22,7 @@ from bitfabric.quant.errors import BitfabricError
 def describe(entry: Entry, config: DesignConfig, block: Block, emitted: Emitted) -> dict[str, Any]:
     """Return what ``<design>.json`` holds.
 
-    It has the name and the configuration with every field's meaning, the ports, the registers of a design with
+    It has the name, the configuration with every field's meaning and what follows from it, the ports, the registers of a design with
     a bus, the latencies, the module and class that each Verilog module was made from, and the tools' versions.
     """
     fields = {
@@ -39,6 +39,7 @@ def describe(entry: Entry, config: DesignConfig, block: Block, emitted: Emitted)
         "summary": entry.summary,
         "config": config.to_dict(),
         "parameters": fields,
+        "derived": config.derived(),
         "ports": emitted.ports,
         "latency": latency() if callable(latency) else {"pipeline": getattr(block, "LATENCY", None)},
         "registers": registers.to_dict() if registers is not None else None,

@@ -22,6 +22,7 @@ from bitfabric.hdl.systolic_ws.config import SystolicWsConfig
 from bitfabric.hdl.systolic_ws.pe import SystolicWsPe
 from bitfabric.hdl.systolic_ws.top import SystolicWsTop
 from bitfabric.quant.errors import ParameterError
+from bitfabric.quant.pwl import SEGMENTS, PwlFormat
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,13 @@ class PwlConfig(DesignConfig):
     """Hold a piecewise-linear unit's parameters; see ``PiecewiseLinear``."""
 
     in_bits: int = param(8, "width of an input", unit="bits", low=8, high=16)
-    out_bits: int = param(8, "width of an output", unit="bits", low=2, high=16)
+    out_bits: int = param(8, "width of an output", unit="bits", low=4, high=16)
     out_signed: bool = param(True, "outputs are two's complement")
-    segments: int = param(32, "segments of the table", choices=(16, 32, 64, 128, 256))
+    segments: int = param(32, "segments of the table, at most 2^(in_bits-1)", choices=SEGMENTS)
+
+    def validate(self) -> None:
+        """Refuse what the function's format refuses."""
+        PwlFormat(**dataclasses.asdict(self))
 
 
 def _keywords(block: Callable[..., Block]) -> Callable[[Any], Block]:

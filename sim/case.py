@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitfabric.hdl.gemm.config import GemmConfig
+from bitfabric.quant.arrays import check_integers
 from bitfabric.quant.errors import BitfabricError, ParameterError, check_range
 from bitfabric.quant.gemm import gemm
-from bitfabric.quant.requant import requantize
+from bitfabric.quant.requant import ACC_MAX, ACC_MIN, MAX_MULTIPLIER, MAX_SHIFT, requantize
 
 _KEYS = ("acts", "weights")
 _REQUANT_KEYS = ("bias", "multiplier", "shift")
@@ -74,7 +75,10 @@ class GemmCase:
             )
         given = [getattr(self, name) is not None for name in _REQUANT_KEYS]
         if any(given) and not all(given):
-            raise ParameterError("requantization", given, "bias, multiplier and shift, or none of them")
+            missing = [name for name, there in zip(_REQUANT_KEYS, given, strict=True) if not there]
+            raise BitfabricError(
+                f"{', '.join(missing)} missing: requantization takes bias, multiplier and shift"
+            )
         for name in _REQUANT_KEYS:
             array = getattr(self, name)
             if array is not None and (array.shape != (self.n,) or array.dtype.kind not in "iu"):
@@ -117,6 +121,12 @@ class GemmCase:
                 raise ParameterError(name, value, f"within {bits} bits, two's complement")
         for name in _SCALAR_KEYS:
             check_range(name, getattr(self, name), -256, 255)  # the registers have 9 bits
+        if self.low > self.high:
+            raise ParameterError("low", self.low, f"at most high={self.high}")
+        if self.requantized:
+            limits = {"bias": (ACC_MIN, ACC_MAX), "multiplier": (1, MAX_MULTIPLIER), "shift": (1, MAX_SHIFT)}
+            for name, (low, high) in limits.items():
+                check_integers(name, getattr(self, name), low, high)
 
     def channel_parameters(self) -> tuple[NDArray[np.integer], ...]:
         """Return bias, multiplier and shift, each (N,); empty where accumulators come out."""
@@ -161,7 +171,9 @@ class GemmCase:
                 if not isinstance(array, np.ndarray):
                     raise ValueError(f"{name} is not an array")
         except _UNREADABLE as error:
-            raise BitfabricError(f"{path} cannot be read as a case file (.npz): {error}") from error
+            # numpy takes any other file for a pickle and advises to trust it.
+            reason = "it is no .npz file" if "contains pickled" in str(error) else str(error)
+            raise BitfabricError(f"{path} cannot be read as a case file (.npz): {reason}") from error
         missing = [name for name in _KEYS if name not in data]
         unknown = sorted(set(data) - {*_KEYS, *_REQUANT_KEYS, *_SCALAR_KEYS})
         if missing or unknown:

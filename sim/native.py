@@ -120,7 +120,7 @@ def execute(program: Path, job: Path, result: Path, waves_to: Path | None = None
         tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
         raise SimulationError(f"the native run gave no verdict (exit {done.returncode}):\n{tail}")
     if waves_to is not None:
-        shutil.copyfile(trace, waves_to.with_suffix(".vcd"))
+        shutil.copyfile(trace, waves_to)
 
 
 def native_main(emitted: Emitted, *, waves: bool = False) -> str:
@@ -180,7 +180,7 @@ def run_native(
     with tempfile.TemporaryDirectory(prefix="bitfabric-") as scratch:
         path, result = Path(scratch, "job.bin"), Path(scratch, "result.bin")
         job.save_binary(path)
-        progress(f"running {len(job.steps)} steps")
+        progress(f"running {len(job.steps)} step{'s' if len(job.steps) != 1 else ''}")
         execute(program, path, result, waves_to)
         return _judge_all(job, result.read_bytes())
 

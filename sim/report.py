@@ -25,7 +25,7 @@ def _table(*columns: str) -> Table:
 
 def simulation_table(report: SimulationReport) -> RenderableType:
     """Return the verdicts, with what the machine counted."""
-    table = _table("case", "M x K x N", "array", "stalled", "total", "utilization", "verdict")
+    table = _table("case", "M x K x N", "array", "stalled", "total", "util.", "of total", "verdict")
     for result in report.results:
         counted = [result.registers.get(f"{name}_cycles") for name in ("compute", "stalled", "total")]
         table.add_row(
@@ -33,6 +33,7 @@ def simulation_table(report: SimulationReport) -> RenderableType:
             f"{result.m} x {result.k} x {result.n}",
             *(str(value) for value in counted),
             f"{result.predicted.utilization:.3f}",
+            f"{result.predicted.machine_utilization:.3f}",
             "equal" if result.passed else "DIFFERENT",
         )
     parts: list[RenderableType] = [table]
@@ -54,10 +55,13 @@ def simulation_table(report: SimulationReport) -> RenderableType:
 def sum_cycles(config: Any, rows: list[tuple[GemmShape, Cycles]]) -> Cycles:
     """Return the cycles of GEMMs that run one after the other, each as often as it occurs."""
     array = sum(cycles.array_cycles * shape.count for shape, cycles in rows)
+    total = sum(cycles.total * shape.count for shape, cycles in rows)
+    macs = sum(shape.macs for shape, _ in rows)
     return Cycles(
         array_cycles=array,
-        total=sum(cycles.total * shape.count for shape, cycles in rows),
-        utilization=sum(shape.macs for shape, _ in rows) / (config.rows * config.columns * array),
+        total=total,
+        utilization=macs / (config.rows * config.columns * array),
+        machine_utilization=macs / (config.rows * config.columns * total),
         breakdown={
             name: sum(cycles.breakdown[name] * shape.count for shape, cycles in rows)
             for name in rows[0][1].breakdown
@@ -67,12 +71,18 @@ def sum_cycles(config: Any, rows: list[tuple[GemmShape, Cycles]]) -> Cycles:
 
 def cycles_table(design: str, config: Any, rows: list[tuple[GemmShape, Cycles]]) -> RenderableType:
     """Return the cycle model's figures, summed where there are several."""
-    table = _table("GEMM", "M x K x N", "count", "array", "stalled", "total", "utilization")
+    table = _table("GEMM", "M x K x N", "count", "array", "stalled", "total", "util.", "of total")
 
     def add(name: str, size: str, count: str, cycles: Cycles, style: str | None = None) -> None:
         figures = (cycles.array_cycles, cycles.breakdown["stalled"], cycles.total)
         table.add_row(
-            name, size, count, *(str(value) for value in figures), f"{cycles.utilization:.3f}", style=style
+            name,
+            size,
+            count,
+            *(str(value) for value in figures),
+            f"{cycles.utilization:.3f}",
+            f"{cycles.machine_utilization:.3f}",
+            style=style,
         )
 
     for shape, cycles in rows:

@@ -18,7 +18,7 @@ from typing import Any
 from cocotb_tools import runner as cocotb_runner
 
 from bitfabric.hdl.emit import Emitted
-from bitfabric.quant.errors import BitfabricError, check_choice
+from bitfabric.quant.errors import BitfabricError, ParameterError, check_choice
 from bitfabric.sim.toolchain import SIMULATORS, make_environment, require_icarus, require_verilator
 
 Progress = Callable[[str], None]
@@ -35,6 +35,26 @@ def quiet(message: str) -> None:
 def build_root() -> Path:
     """Return where builds are kept: ``$BITFABRIC_BUILD`` or ``build/sim`` in the working directory."""
     return Path(os.environ.get("BITFABRIC_BUILD", Path("build", "sim"))).absolute()
+
+
+WAVES_SUFFIX = {"icarus": ".fst", "verilator": ".vcd"}
+
+
+def check_waves(path: Path, simulator: str) -> None:
+    """Refuse a file for signal traces that cannot be written or whose name belies its format.
+
+    Raises
+    ------
+    ParameterError
+        If the suffix is not the format's, or the path is a directory.
+    SimulationError
+        If the folder cannot be written.
+    """
+    suffix = WAVES_SUFFIX[simulator]
+    if path.suffix != suffix or path.is_dir():
+        raise ParameterError("waves", str(path), f"the name of a file that ends in {suffix} with {simulator}")
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise SimulationError(f"{path} cannot be written: no such folder, or no permission")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +114,14 @@ def _runner(simulator: str) -> Any:
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
     """Let one process at a time build in ``directory``."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with directory.with_suffix(".lock").open("w") as lock:
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        lock = directory.with_suffix(".lock").open("w")
+    except OSError as error:
+        raise SimulationError(
+            f"{directory.parent} cannot be written: {error.strerror}; BITFABRIC_BUILD names another place for builds"
+        ) from error
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -264,6 +290,6 @@ def _keep_waves(scratch: Path, built: Build, target: Path) -> None:
     for folder in (scratch, built.directory):
         for pattern in ("*.fst", "dump.vcd", "*.vcd"):
             for trace in sorted(folder.glob(pattern)):
-                shutil.copyfile(trace, target.with_suffix(trace.suffix))
+                shutil.copyfile(trace, target)
                 return
     raise SimulationError("the simulator left no signal trace")

@@ -18,10 +18,15 @@ from bitfabric.sim.cycles import Cycles
 from bitfabric.sim.designs import simulated
 from bitfabric.sim.job import Job
 from bitfabric.sim.native import run_native
-from bitfabric.sim.runner import Progress, build, quiet, run
+from bitfabric.sim.runner import Progress, build, check_waves, quiet, run
 from bitfabric.sim.toolchain import SIMULATORS
 
 TESTBENCH = "bitfabric.sim.tb.machine"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return ``1 case`` or ``2 cases``."""
+    return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +169,8 @@ def simulate(
         raise ParameterError("simulator", simulator, "'verilator' with native")
     if not 0 <= stall < 1:
         raise ParameterError("stall", stall, "a probability in [0, 1)")
+    if waves_to is not None:
+        check_waves(waves_to, simulator)
     machine = simulated(design)
     steps = [machine.step(config, case) for case in cases]
     predicted = [machine.cycles(config, case) for case in cases]
@@ -180,7 +187,9 @@ def simulate(
     else:
         built = build(emitted, simulator, waves=waves_to is not None, progress=progress)
         build_seconds, started = time.monotonic() - started, time.monotonic()
-        progress(f"running {len(cases)} cases, {sum(p.total for p in predicted)} cycles without stalls")
+        progress(
+            f"running {plural(len(cases), 'case')}, {sum(p.total for p in predicted)} cycles without stalls"
+        )
         with tempfile.TemporaryDirectory(prefix="bitfabric-") as scratch:
             path = Path(scratch, "job.npz")
             job.save(path)

@@ -19,17 +19,18 @@ from bitfabric.commands.options import (
     print_json,
     progress,
 )
-from bitfabric.hdl.package import require_writable
-from bitfabric.quant.errors import ParameterError
+from bitfabric.quant.errors import BitfabricError, ParameterError
 
 
 def simulate_command(
     design: DesignName,
-    simulator: Annotated[str, typer.Option("--sim", help="icarus or verilator.")] = "icarus",
+    simulator: Annotated[str | None, typer.Option("--sim", help="icarus (default) or verilator.")] = None,
     preset: Preset = None,
     settings: Settings = None,
-    seed: Annotated[int, typer.Option(help="Seed of random cases and of stalls.")] = 0,
-    count: Annotated[int, typer.Option("--cases", min=1, help="Number of random cases.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of random cases and of stalls.")] = 0,
+    count: Annotated[
+        int | None, typer.Option("--cases", min=1, help="Number of random cases; 4 by default.")
+    ] = None,
     case: Annotated[Path | None, typer.Option(help="A case file (.npz) instead of random cases.")] = None,
     model: Annotated[str | None, typer.Option(help="A real GEMM: minilm:LAYER.NAME (preset medium).")] = None,
     gemm: Annotated[
@@ -39,7 +40,9 @@ def simulate_command(
     native: Annotated[
         bool, typer.Option("--native", help="Drive Verilator from C++: for long runs.")
     ] = False,
-    waves: Annotated[Path | None, typer.Option(help="Write a signal trace to this file.")] = None,
+    waves: Annotated[
+        Path | None, typer.Option(help="Write a signal trace: NAME.fst with Icarus, NAME.vcd with Verilator.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run DESIGN's emitted RTL, compare it bit for bit with the golden model, and print its cycles."""
@@ -50,12 +53,14 @@ def simulate_command(
     from bitfabric.sim.report import simulation_table
     from bitfabric.sim.simulate import random_cases, simulate
 
-    if sum(choice is not None for choice in (case, model, gemm)) > 1:
-        raise ParameterError("cases", "several sources", "one of --case, --model and --gemm")
+    sources = {"--case": case, "--model": model, "--gemm": gemm, "--cases": count}
+    given = [option for option, value in sources.items() if value is not None]
+    if len(given) > 1:
+        raise BitfabricError(f"{' and '.join(given)} exclude each other: each says what to run")
+    if native and simulator not in (None, "verilator"):
+        raise ParameterError("--sim", simulator, "'verilator' with --native")
     found = design_entry(design)
     config = configure(found, preset, settings, default="medium" if model else "small")
-    if waves is not None:
-        require_writable(waves.absolute().parent)
     if case is not None:
         cases = [GemmCase.load(case)]
     elif model is not None:
@@ -63,12 +68,12 @@ def simulate_command(
     elif gemm is not None:
         cases = [random_case(config, np.random.default_rng(seed), *check_dimensions(config, gemm))]  # type: ignore[arg-type]
     else:
-        cases = random_cases(config, seed, count)
+        cases = random_cases(config, seed, count or 4)
     report = simulate(
         design,
         config,
         cases,
-        simulator="verilator" if native else simulator,
+        simulator="verilator" if native else simulator or "icarus",
         native=native,
         stall=stall,
         seed=seed,
@@ -79,6 +84,8 @@ def simulate_command(
         print_json(report.to_dict())
     else:
         out.print(simulation_table(report))
+        if waves is not None:
+            out.print(f"signals: {waves}", highlight=False)
     if not report.passed:
         raise typer.Exit(1)
 
@@ -110,7 +117,7 @@ def cycles_command(
     if workload is not None:
         shapes += workload_shapes(workload)
     if not shapes:
-        raise ParameterError("--gemm", None, "given at least once, or --workload")
+        raise BitfabricError("give at least one --gemm M,K,N, or a --workload")
     rows = [
         (shape, simulated(design).gemm_cycles(config, shape.m, shape.k, shape.n, requantize=requantize))
         for shape in shapes

@@ -264,8 +264,9 @@ class RegisterMap:
         for register, offset in self.placed():
             lines.append(f"| 0x{offset:03x} | `{register.name}` | | | | | {register.doc} |")
             for item, lsb in register.placed():
+                reset = f"{item.reset:#x}" if item.access == "rw" else ""
                 bits = str(lsb) if item.width == 1 else f"{lsb + item.width - 1}:{lsb}"
-                lines.append(f"| | | {bits} | `{item.name}` | {item.access} | {item.reset:#x} | {item.doc} |")
+                lines.append(f"| | | {bits} | `{item.name}` | {item.access} | {reset} | {item.doc} |")
         used = {item.access for register in self.registers for item in register.fields}
         legend = [f"{access}: {_MEANING[access]}." for access in ACCESSES if access in used]
         return "\n".join([*lines, "", " ".join(legend)]) + "\n"

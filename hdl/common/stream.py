@@ -12,11 +12,6 @@ from bitfabric.hdl.block import Block
 from bitfabric.quant.errors import ParameterError
 
 
-def transfers(interface: Any) -> Value:
-    """Return the condition that ``interface`` hands over a payload in this cycle."""
-    return interface.valid & interface.ready
-
-
 def connect_stream(m: Module, source: Any, sink: Any) -> None:
     """Let the stream ``source`` feed the stream ``sink``, both seen from the outside of their blocks.
 

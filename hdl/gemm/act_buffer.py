@@ -7,8 +7,11 @@ from amaranth.lib.wiring import In, Out
 
 from bitfabric.hdl.block import Block, place
 from bitfabric.hdl.common.memory import Ram, address_bits
-from bitfabric.hdl.gemm.config import DIMENSION_BITS
 from bitfabric.quant.errors import check_range
+
+MOST_TILES = (
+    7  # written and not taken; the weight buffer's two banks keep the loader at most three tiles ahead
+)
 
 
 class ActBuffer(Block):
@@ -34,7 +37,7 @@ class ActBuffer(Block):
     tile_written, bank_written : In(1)
         A tile is complete; it was the bank's last (allowed in the cycle of the last write).
     tile_ready : Out(1)
-        At least one tile was written and not taken.
+        At least one tile was written and not taken; there may be ``MOST_TILES`` of them.
     tile_taken : In(1)
         The reader has taken note of a tile.
     read_en, read_addr, read_data : In, In, Out
@@ -76,7 +79,7 @@ class ActBuffer(Block):
         used = Array(Signal(name=f"used{index}") for index in range(2))
         write_bank, read_bank = Signal(), Signal()
         answering = Signal(reset_less=True)
-        tiles = Signal(DIMENSION_BITS)
+        tiles = Signal(range(MOST_TILES + 1))
         m.d.comb += [
             self.write_free.eq(~used[write_bank]),
             self.tile_ready.eq(tiles != 0),

@@ -58,6 +58,10 @@ class GemmConfig(DesignConfig):
         """Outputs that leave the accumulators per cycle: one 32-bit word per lane fills a beat."""
         return self.axis_data_bits // 32
 
+    def derived(self) -> dict[str, int]:
+        """Return the steps of the loops and the lanes of the drain, which fix the order of the streams."""
+        return {"m_step": self.m_step, "k_step": self.k_step, "drain_lanes": self.drain_lanes}
+
     def check_gemm(self, m: int, k: int, n: int) -> None:
         """Refuse dimensions that the machine's registers or accumulators cannot hold.
 

@@ -122,7 +122,8 @@ class Drain(Block):
         valid2 = self._delay(m, en, "valid2", valid1, 1, reset_less=False)
         control2 = self._delay(m, en, "control2", control1, 1)
         codes = [self._requantize(m, en, lane, accs[lane], channels[lane]) for lane in range(lanes)]
-        valid3 = self._delay(m, en, "valid3", valid2, Requantizer.LATENCY, reset_less=False)
+        # Only groups of a GEMM that wants bytes: an int32 GEMM's last one would come out in the next GEMM.
+        valid3 = self._delay(m, en, "valid3", valid2 & self.requantize, Requantizer.LATENCY, reset_less=False)
         control3 = self._delay(m, en, "control3", control2, Requantizer.LATENCY)
 
         self._pack(m, en, (valid2, control2, accs), (valid3, control3, codes))

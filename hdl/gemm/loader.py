@@ -54,6 +54,8 @@ class Loader(Block):
         Write ports of the three buffers with their ``free`` and ``done`` handshakes.
     framing_error : Out(1)
         For one cycle: ``last`` came too early or not at all.
+    overrun : Out(1)
+        For one cycle: a bank of activations is full and its tiles go on, because ``resident`` was wrong.
     """
 
     def __init__(self, config: GemmConfig):
@@ -85,6 +87,7 @@ class Loader(Block):
                 "acts_tile_done": Out(1),
                 "acts_bank_done": Out(1),
                 "framing_error": Out(1),
+                "overrun": Out(1),
             }
         )
 
@@ -182,6 +185,9 @@ class Loader(Block):
         m.d.comb += [
             loop.step.eq(finished),
             self.framing_error.eq(fire & (self.i.payload.last != (finished & tile.last))),
+            self.overrun.eq(
+                self.acts_en & (acts_address == self._config.act_depth - 1) & ~self.acts_bank_done
+            ),
             self.params_addr.eq(address),
             self.weights_addr.eq(address),
             self.acts_addr.eq(acts_address),

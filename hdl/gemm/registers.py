@@ -44,7 +44,10 @@ def gemm_registers(config: GemmConfig, name: str) -> RegisterMap:
                     Field("busy", 1, "ro", "a GEMM runs"),
                     Field("done", 1, "w1c", "a GEMM has ended"),
                     Field("framing_error", 1, "w1c", "tlast of s_axis came early or was missing"),
-                    Field("bad_dimension", 1, "w1c", "a start was refused because m, k or n was 0"),
+                    Field(
+                        "bad_dimension", 1, "w1c", "a start was refused: m, k or n was 0, or k above k_max"
+                    ),
+                    Field("overrun", 1, "w1c", "activations did not fit the act buffer: resident was wrong"),
                 ],
             ),
             dimension("m", "activation rows"),
@@ -56,6 +59,15 @@ def gemm_registers(config: GemmConfig, name: str) -> RegisterMap:
                 [Field("low", 9, "rw", "lower bound"), Field("high", 9, "rw", "upper bound", lsb=16)],
             ),
             Register.value("zero_point", "rw", "Added to a requantized output, two's complement.", width=9),
+            Register.value("m_step", "ro", "Activation rows of a tile."),
+            Register.value("k_step", "ro", "Elements of K of a tile."),
+            Register.value("k_max", "ro", "Largest k that is accepted."),
+            Register.value(
+                "act_depth",
+                "ro",
+                "Words of a bank of the act buffer. Set `resident` if an M step's activations fit: rows of the step times "
+                "tiles of K (systolic_ws), or k (systolic_os).",
+            ),
             *(Register.value(f"{name}_cycles", "ro", text) for name, text in COUNTERS.items()),
         ],
     )

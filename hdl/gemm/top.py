@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from amaranth.hdl import Module, Signal, Value, signed
 from amaranth.lib import data
+from amaranth.lib.wiring import Out
 
 from bitfabric.hdl.arith.requantizer import Requantizer
 from bitfabric.hdl.block import Block, place
@@ -52,10 +53,17 @@ class GemmTop(Block):
         AXI4-Lite, see ``gemm_registers``.
     s_axis_*, m_axis_*
         AXI4-Stream in and out.
+    interrupt : Out(1)
+        High while ``status.done`` is set.
     """
 
     NAME: str
     ACCUMULATE: bool  # the machine adds the tiles of K, not the array
+
+    @property
+    def array_latency(self) -> int:
+        """Cycles from a tile's last activation at row 0 to its last psum at the south edge; subclasses give it."""
+        raise NotImplementedError
 
     def __init__(self, config: GemmConfig):
         self._config = config
@@ -65,6 +73,7 @@ class GemmTop(Block):
                 **axi_lite_ports("s_axil"),
                 **axi_stream_ports("s_axis", config.axis_data_bits, "in"),
                 **axi_stream_ports("m_axis", config.axis_data_bits, "out"),
+                "interrupt": Out(1),
             }
         )
 
@@ -79,11 +88,10 @@ class GemmTop(Block):
 
     def latency(self) -> dict[str, int]:
         """Return the fixed latencies in cycles."""
-        rows, columns = self._config.rows, self._config.columns
         return {
             "s_axis_to_loader": 1,
             "buffer_to_array": FEED_LATENCY,
-            "array": rows + columns - 1,
+            "array": self.array_latency,
             "accumulators_to_m_axis": OUT_LATENCY,
             "requantizer": Requantizer.LATENCY,
         }
@@ -95,7 +103,14 @@ class GemmTop(Block):
         axi_domain(m, self)
         registers = place(m, "registers", AxiLiteRegisters(self.register_map))
         connect_axi_lite(m, self, "s_axil", registers)
-        m.d.comb += [registers.array_rows.eq(config.rows), registers.array_columns.eq(config.columns)]
+        m.d.comb += [
+            registers.array_rows.eq(config.rows),
+            registers.array_columns.eq(config.columns),
+            registers.m_step.eq(config.m_step),
+            registers.k_step.eq(config.k_step),
+            registers.k_max.eq(config.k_max),
+            registers.act_depth.eq(config.act_depth),
+        ]
 
         start, busy, gemm = self._start(m, registers)
         loader = place(m, "loader", Loader(config))
@@ -111,6 +126,8 @@ class GemmTop(Block):
         m.d.comb += [
             loader.requantize.eq(gemm.requantize),
             registers.status_framing_error.eq(loader.framing_error),
+            registers.status_overrun.eq(loader.overrun),
+            self.interrupt.eq(registers.status_done_state),
         ]
         accumulators = self._buffers(m, loader, core)
         drain = place(m, "drain", Drain(config, config.m_step))
@@ -154,6 +171,8 @@ class GemmTop(Block):
         gemm = Signal(_GEMM, reset_less=True)
         accepted, start, busy, ends = Signal(), Signal(), Signal(), Signal()
         bad = (registers.m == 0) | (registers.k == 0) | (registers.n == 0)
+        if self._config.k_max < (1 << DIMENSION_BITS) - 1:
+            bad |= registers.k > self._config.k_max
         m.d.comb += [
             accepted.eq(registers.control_start & ~busy & ~bad),
             registers.status_bad_dimension.eq(registers.control_start & ~busy & bad),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data
 
 from bitfabric.hdl.block import Block, place
@@ -116,8 +116,8 @@ class SystolicOsCore(Block):
         """Announce the rows that leave a tile's drain chain; return that one leaves, and which."""
         config = self._config
         # The last row captures rows + 1 cycles after the last activation was at row 0, visible a cycle later.
-        token = Cat(tile_last, tile.m_valid)
-        token = delay(m, "token", token, FEED_LATENCY + config.rows)
+        ended = delay(m, "ended", tile_last, FEED_LATENCY + config.rows)
+        ended_rows = delay(m, "ended_rows", tile.m_valid, FEED_LATENCY + config.rows, reset_less=True)
         leaving = Signal()
         row = Signal(range(config.rows), reset_less=True)
         m_valid = Signal(config.rows.bit_length(), reset_less=True)
@@ -126,8 +126,8 @@ class SystolicOsCore(Block):
             m.d.sync += row.eq(row - 1)
             with m.If(row == 0):
                 m.d.sync += [leaving.eq(0), bank.eq(~bank)]
-        with m.If(token[0]):
-            m.d.sync += [leaving.eq(1), row.eq(config.rows - 1), m_valid.eq(token[1:])]
+        with m.If(ended):
+            m.d.sync += [leaving.eq(1), row.eq(config.rows - 1), m_valid.eq(ended_rows)]
         m.d.comb += [
             self.south.valid.eq(leaving & (row < m_valid)),
             self.south.row.eq(row),

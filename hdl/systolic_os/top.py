@@ -28,6 +28,12 @@ class SystolicOsTop(GemmTop):
         super().__init__(config)
         self._array_config = config
 
+    @property
+    def array_latency(self) -> int:
+        """Cycles from a tile's last activation at row 0 to its last psum at the south edge."""
+        config = self._array_config
+        return 2 * config.rows + config.columns - 1
+
     def core(self) -> Block:
         """Return the output-stationary core."""
         return SystolicOsCore(self._array_config)

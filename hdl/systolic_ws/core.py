@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data
 
 from bitfabric.hdl.block import Block, place
@@ -140,7 +140,9 @@ class SystolicWsCore(Block):
             datapath.swap.eq(feed_start),
             datapath.weights_data.eq(self.weights_data),
             datapath.acts_data.eq(self.acts_data),
-            Value.cast(self.south).eq(delay(m, "south", south.as_value(), FEED_LATENCY + config.rows)),
+            self.south.eq(delay(m, "south", south.as_value(), FEED_LATENCY + config.rows, reset_less=True)),
+            # The only bit that must not be undefined after a reset.
+            self.south.valid.eq(delay(m, "south_valid", feed_issue, FEED_LATENCY + config.rows)),
             *(self.psum[column].eq(datapath.psum[column]) for column in range(config.columns)),
         ]
         window = CycleWindow(m, begin=load_start, last=feed_last & tile.last, tail=tail)

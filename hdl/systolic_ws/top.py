@@ -28,6 +28,12 @@ class SystolicWsTop(GemmTop):
         super().__init__(config)
         self._array_config = config
 
+    @property
+    def array_latency(self) -> int:
+        """Cycles from a tile's last activation at row 0 to its last psum at the south edge."""
+        config = self._array_config
+        return config.rows + config.columns - 1
+
     def core(self) -> Block:
         """Return the weight-stationary core."""
         return SystolicWsCore(self._array_config)

@@ -18,6 +18,8 @@ class Cycles:
         From the start to the last beat out, when the streams do not stall.
     utilization : float
         Products per multiplier and array cycle.
+    machine_utilization : float
+        Products per multiplier and cycle of the total: what buffers and buses cost is in it.
     breakdown : dict
         ``load + compute + stalled + drain == total``; each is a counter of the RTL.
     """
@@ -25,6 +27,7 @@ class Cycles:
     array_cycles: int
     total: int
     utilization: float
+    machine_utilization: float
     breakdown: dict[str, int]
 
     def to_dict(self) -> dict[str, Any]:

@@ -7,7 +7,8 @@ order is enough; over the N tiles of an M step the pass repeats itself and is th
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Protocol
 
 from bitfabric.hdl.arith.requantizer import Requantizer
@@ -75,7 +76,10 @@ class Times:
 
 
 class ArrayTiming(Protocol):
-    """Say when an array works on a tile."""
+    """Say when an array works on a tile; equal timings are equal keys."""
+
+    def __hash__(self) -> int:
+        """Return the hash of its parameters."""
 
     def issue(self, times: Times, tile: Tile, weights: int, acts: int, bank: int) -> None:
         """Advance ``times`` by one tile.
@@ -105,12 +109,23 @@ def machine_cycles(
 ) -> Cycles:
     """Return what the machine counts for a GEMM whose streams do not stall.
 
+    Networks repeat their shapes, so results are kept; each caller gets a copy.
+
     Raises
     ------
     ParameterError
         If a dimension is not allowed.
     """
     config.check_gemm(m, k, n)
+    cycles = compute_cycles(config, timing, m, k, n, requantize)
+    return replace(cycles, breakdown=dict(cycles.breakdown))
+
+
+@lru_cache(maxsize=4096)
+def compute_cycles(
+    config: GemmConfig, timing: ArrayTiming, m: int, k: int, n: int, requantize: bool
+) -> Cycles:
+    """Return ``machine_cycles`` of dimensions that are allowed."""
     resident = config.resident(m, k)
     times = Times()
     for m_valid in steps(m, config.m_step):
@@ -124,6 +139,7 @@ def machine_cycles(
         array_cycles=compute,
         total=total,
         utilization=m * k * n / (config.rows * config.columns * compute),
+        machine_utilization=m * k * n / (config.rows * config.columns * total),
         breakdown={"load": load, "compute": compute, "stalled": times.stalled, "drain": total - end},
     )
 

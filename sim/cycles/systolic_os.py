@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 from bitfabric.hdl.systolic_os.config import SystolicOsConfig
 from bitfabric.sim.cycles import Cycles
@@ -34,7 +33,6 @@ class SystolicOsTiming:
         return feed_end + 2 * self.config.rows + self.config.columns + 3
 
 
-@lru_cache(maxsize=4096)
 def gemm_cycles(config: SystolicOsConfig, m: int, k: int, n: int, *, requantize: bool = False) -> Cycles:
     """Return the cycles of ``acts (M, K) x weights (K, N)``, equal to the RTL's counters.
 

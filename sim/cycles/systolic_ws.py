@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 from bitfabric.hdl.systolic_ws.config import SystolicWsConfig
 from bitfabric.sim.cycles import Cycles
@@ -36,7 +35,6 @@ class SystolicWsTiming:
         return feed_end + self.config.rows + self.config.columns + 3
 
 
-@lru_cache(maxsize=4096)
 def gemm_cycles(config: SystolicWsConfig, m: int, k: int, n: int, *, requantize: bool = False) -> Cycles:
     """Return the cycles of ``acts (M, K) x weights (K, N)``, equal to the RTL's counters.
 

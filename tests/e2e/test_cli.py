@@ -85,7 +85,7 @@ def test_simulate_takes_a_case_file_and_writes_waves(tmp_path: Path) -> None:
     acts, weights = np.full((2, 3), -128, np.int8), np.full((3, 4), -128, np.int8)
     np.savez(tmp_path / "corner.npz", acts=acts, weights=weights)
     result = cli(
-        *("simulate", "systolic_ws", "--preset", "tiny", "--case", "corner.npz", "--waves", "trace"),
+        *("simulate", "systolic_ws", "--preset", "tiny", "--case", "corner.npz", "--waves", "trace.fst"),
         cwd=tmp_path,
     )
     assert result.returncode == 0, result.stderr
@@ -158,7 +158,7 @@ def test_formal_proves_by_name(tmp_path: Path) -> None:
         ),
         (
             ["cycles", "systolic_ws"],
-            "--gemm=None is not allowed; it must be given at least once, or --workload",
+            "give at least one --gemm M,K,N, or a --workload",
         ),
         (
             ["cycles", "systolic_ws", "--workload", "x"],
@@ -178,6 +178,20 @@ def test_formal_proves_by_name(tmp_path: Path) -> None:
         ),
         (["simulate", "systolic_ws", "--case", "none.npz"], "none.npz cannot be read as a case file (.npz)"),
         (["area", "bitbrick", "--liberty", "none.lib"], "none.lib"),
+        (
+            ["simulate", "systolic_ws", "--waves", "w.vcd"],
+            "waves='w.vcd' is not allowed; it must be the name of a file",
+        ),
+        (["simulate", "systolic_ws", "--waves", "no/w.fst"], "no/w.fst cannot be written: no such folder"),
+        (
+            ["simulate", "systolic_ws", "--gemm", "1,1,1", "--cases", "2"],
+            "--gemm and --cases exclude each other",
+        ),
+        (
+            ["simulate", "systolic_ws", "--native", "--sim", "icarus"],
+            "--sim='icarus' is not allowed; it must be 'verilator'",
+        ),
+        (["verilog", "bitbrick", "--set", "rows=3"], "--set='rows=3' is not allowed; it must be left out"),
         (["formal", "nope"], "proof='nope' is not allowed; it must be one of bitbrick,"),
     ],
 )
@@ -197,6 +211,18 @@ def test_unwritable_directory_leaves_nothing(tmp_path: Path) -> None:
     message = error_of("verilog", "bitbrick", "-o", "file/sub", cwd=tmp_path)
     assert message.startswith("file/sub cannot be written: ")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_unusable_build_directory(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    message = error_of("simulate", "systolic_ws", "--preset", "tiny", cwd=tmp_path, BITFABRIC_BUILD="file")
+    assert message.endswith("cannot be written: File exists; BITFABRIC_BUILD names another place for builds")
+
+
+def test_text_file_as_case(tmp_path: Path) -> None:
+    (tmp_path / "notes.npz").write_text("not a case")
+    message = error_of("simulate", "systolic_ws", "--case", "notes.npz", cwd=tmp_path)
+    assert message == "notes.npz cannot be read as a case file (.npz): it is no .npz file"
 
 
 def test_missing_simulator_says_what_to_install(tmp_path: Path) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from bitfabric.hdl.docs import reference_pages
 from bitfabric.hdl.registry import BLOCKS, DESIGNS
+from bitfabric.sim.case import GemmCase
+from bitfabric.sim.gemm_job import output_of, stream_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,7 +22,9 @@ def test_reference_pages_are_current() -> None:
     assert committed == reference_pages(), "run `make docs`"
 
 
-@pytest.mark.parametrize("page", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/testplan.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/testplan.md", "docs/driver.md"]
+)
 def test_links_and_paths_exist(page: str) -> None:
     text = (ROOT / page).read_text()
     folder = (ROOT / page).parent
@@ -34,6 +40,18 @@ def test_links_and_paths_exist(page: str) -> None:
 def test_readme_names_every_design() -> None:
     text = (ROOT / "README.md").read_text()
     assert [name for name in (*DESIGNS, *BLOCKS) if f"`{name}`" not in text] == []
+
+
+def test_drivers_example() -> None:
+    """The packet that docs/driver.md shows is the one that goes through the machine in the other tests."""
+    text = (ROOT / "docs" / "driver.md").read_text()
+    shown = [int(word, 16) for word in re.findall(r"^\| `([0-9a-f]{8})` ", text, re.MULTILINE)]
+    answer = [int(word, 16) for word in re.findall(r"^\| \*out\* `([0-9a-f]{8})` ", text, re.MULTILINE)]
+    config: Any = DESIGNS["systolic_ws"].config.preset("tiny")
+    case = GemmCase(acts=np.array([[1, 2, 3, 4]]), weights=np.arange(1, 9).reshape(4, 2))
+    assert config.resident(case.m, case.k)
+    assert stream_of(config, case).view("<u4").reshape(-1).tolist() == shown
+    assert output_of(config, case).view("<u4").reshape(-1).tolist() == answer
 
 
 def test_testplan_names_tests_that_exist() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -10,12 +11,12 @@ import pytest
 
 from bitfabric.hdl.gemm.registers import gemm_registers
 from bitfabric.hdl.registry import DESIGNS
-from bitfabric.sim.bench import simulate
 from bitfabric.sim.case import random_case
 from bitfabric.sim.designs import SIMULATED
 from bitfabric.sim.job import Step
+from bitfabric.sim.streams import simulate
 
-BUSY, DONE, FRAMING_ERROR, BAD_DIMENSION = 1, 2, 4, 8
+BUSY, DONE, FRAMING_ERROR, BAD_DIMENSION, OVERRUN = 1, 2, 4, 8, 16
 
 
 class Host:
@@ -23,6 +24,9 @@ class Host:
 
     def __init__(self, ctx: Any, top: Any):
         self.ctx, self.top = ctx, top
+
+    async def tick(self) -> None:
+        await self.ctx.tick()
 
     async def reset(self) -> None:
         self.ctx.set(self.top.aresetn, 1)
@@ -46,27 +50,27 @@ class Host:
             ready = {
                 channel: self.ctx.get(getattr(self.top, f"s_axil_{channel}ready")) for channel in waiting
             }
-            await self.ctx.tick()
+            await self.tick()
             for channel in [channel for channel in waiting if ready[channel]]:
                 self.ctx.set(getattr(self.top, f"s_axil_{channel}valid"), 0)
                 waiting.remove(channel)
         while not self.ctx.get(self.top.s_axil_bvalid):
-            await self.ctx.tick()
+            await self.tick()
         assert self.ctx.get(self.top.s_axil_bresp) == 0
-        await self.ctx.tick()
+        await self.tick()
 
     async def read(self, offset: int) -> int:
         self.ctx.set(self.top.s_axil_araddr, offset)
         self.ctx.set(self.top.s_axil_arvalid, 1)
         while not self.ctx.get(self.top.s_axil_arready):
-            await self.ctx.tick()
-        await self.ctx.tick()
+            await self.tick()
+        await self.tick()
         self.ctx.set(self.top.s_axil_arvalid, 0)
         while not self.ctx.get(self.top.s_axil_rvalid):
-            await self.ctx.tick()
+            await self.tick()
         assert self.ctx.get(self.top.s_axil_rresp) == 0
         word = self.ctx.get(self.top.s_axil_rdata)
-        await self.ctx.tick()
+        await self.tick()
         return int(word)
 
     async def run(self, step: Step, last_at: int, meanwhile: Sequence[tuple[int, int]] = ()) -> bytes:
@@ -168,8 +172,110 @@ def test_registers_may_change_while_busy(on_machine: Any) -> None:
     on_machine(body)
 
 
-def test_array_register_names_the_size(on_machine: Any) -> None:
+def test_registers_name_the_sizes(on_machine: Any) -> None:
     async def body(host: Host, step: Step, registers: Any) -> None:
+        config: Any = DESIGNS[registers.name].config.preset("tiny")
         assert await host.read(registers.offset("array")) == 2 << 16 | 3
+        for name in ("m_step", "k_step", "k_max", "act_depth"):
+            assert await host.read(registers.offset(name)) == getattr(config, name)
 
     on_machine(body)
+
+
+@pytest.mark.parametrize("design", sorted(DESIGNS))
+def test_k_above_its_limit_is_refused(design: str) -> None:
+    config: Any = DESIGNS[design].config.preset("tiny", k_max=7)
+    registers = gemm_registers(config, design)
+    top = DESIGNS[design].make(config)
+
+    async def testbench(ctx: Any) -> None:
+        host = Host(ctx, top)
+        await host.reset()
+        for k, status in ((8, BAD_DIMENSION), (7, BUSY)):
+            for name, value in (("m", 1), ("k", k), ("n", 1), ("status", BAD_DIMENSION), ("control", 1)):
+                await host.write(registers.offset(name), value)
+            assert await host.read(registers.offset("status")) == status
+
+    simulate(top, testbench)
+
+
+def test_resident_that_does_not_fit_is_told() -> None:
+    config: Any = DESIGNS["systolic_ws"].config.preset("tiny", acc_depth=8, act_depth=8)
+    assert not config.resident(8, 4)
+    case = random_case(config, np.random.default_rng(3), 8, 4, 2, requantized=False)
+    step = SIMULATED["systolic_ws"].step(config, case)
+    registers = gemm_registers(config, "systolic_ws")
+    top = DESIGNS["systolic_ws"].make(config)
+    offset, word = step.writes[-1]
+    wrong = dataclasses.replace(step, writes=[*step.writes[:-1], (offset, word | 4)])
+
+    async def testbench(ctx: Any) -> None:
+        host = Host(ctx, top)
+        await host.reset()
+        await host.run(wrong, len(step.stream) - 1)
+        assert await host.read(registers.offset("status")) == DONE | OVERRUN
+
+    simulate(top, testbench)
+
+
+@pytest.mark.parametrize("modes", [(False, False), (False, True), (True, False), (True, True)])
+def test_next_start_at_any_cycle_of_the_end(modes: tuple[bool, bool]) -> None:
+    # A start is refused until the last beat has left and right from the cycle after it, whatever both GEMMs give.
+    config: Any = DESIGNS["systolic_os"].config.preset("tiny")
+    rng = np.random.default_rng(5)
+    steps = [
+        SIMULATED["systolic_os"].step(config, random_case(config, rng, 3, 2, 3, requantized=mode))
+        for mode in modes
+    ]
+    started = 0
+    for wait in range(30):
+        top = DESIGNS["systolic_os"].make(config)
+        accepted = [False]
+
+        async def testbench(
+            ctx: Any, top: Any = top, wait: int = wait, accepted: list[bool] = accepted
+        ) -> None:
+            host = Host(ctx, top)
+            await host.reset()
+            beats = np.concatenate([step.stream for step in steps])
+            ends = {len(steps[0].stream) - 1, len(beats) - 1}
+            feed = [int.from_bytes(beat.tobytes(), "little") for beat in beats]
+            received: list[int] = []
+            lasts: list[bool] = []
+            sent = 0
+
+            async def tick() -> None:
+                nonlocal sent
+                valid = sent < len(feed)
+                ctx.set(top.s_axis_tvalid, valid)
+                if valid:
+                    ctx.set(top.s_axis_tdata, feed[sent])
+                    ctx.set(top.s_axis_tlast, sent in ends)
+                taken = valid and ctx.get(top.s_axis_tready)
+                if ctx.get(top.m_axis_tvalid):
+                    received.append(ctx.get(top.m_axis_tdata))
+                    lasts.append(bool(ctx.get(top.m_axis_tlast)))
+                await ctx.tick()
+                sent += taken
+
+            host.tick = tick
+            for offset, word in steps[0].writes:
+                await host.write(offset, word)
+            # The next GEMM is prepared while the first runs; only its start is timed.
+            for offset, word in steps[1].writes[:-1]:
+                await host.write(offset, word)
+            while not any(lasts) and len(received) < len(steps[0].expected) - 3:
+                await tick()
+            for _ in range(wait):
+                await tick()
+            await host.write(*steps[1].writes[-1])
+            for _ in range(150):
+                await tick()
+            accepted[0] = lasts.count(True) == 2
+            expected = steps[0].expected.tobytes() + (steps[1].expected.tobytes() if accepted[0] else b"")
+            width = steps[0].expected.shape[1]
+            assert b"".join(beat.to_bytes(width, "little") for beat in received) == expected, wait
+
+        simulate(top, testbench)
+        started += accepted[0]
+    assert 0 < started < 30  # both sides of the boundary were tried

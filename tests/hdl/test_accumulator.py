@@ -6,7 +6,7 @@ import pytest
 
 from bitfabric.hdl.gemm.accumulator import AccumulatorColumn, Accumulators
 from bitfabric.quant.errors import ParameterError
-from bitfabric.sim.bench import simulate
+from bitfabric.sim.streams import simulate
 
 IDLE = {"valid": 0, "row": 0, "bank": 0, "first": 0, "last": 0}
 

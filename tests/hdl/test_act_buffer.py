@@ -6,7 +6,7 @@ import pytest
 
 from bitfabric.hdl.gemm.act_buffer import ActBuffer
 from bitfabric.quant.errors import ParameterError
-from bitfabric.sim.bench import simulate
+from bitfabric.sim.streams import simulate
 
 
 def make_banks(rng, depth, width, count):

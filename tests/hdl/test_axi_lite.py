@@ -18,7 +18,7 @@ from bitfabric.hdl.common.axi_lite import AxiLiteRegisters, axi_lite_ports, conn
 from bitfabric.hdl.common.register_map import Field, Register, RegisterMap
 from bitfabric.hdl.emit import emit
 from bitfabric.quant.errors import ParameterError
-from bitfabric.sim.bench import simulate
+from bitfabric.sim.streams import simulate
 
 REGISTERS = RegisterMap(
     "test",

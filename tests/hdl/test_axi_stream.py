@@ -32,7 +32,7 @@ from bitfabric.hdl.common.fifo import StreamFifo
 from bitfabric.hdl.common.stream import connect_stream
 from bitfabric.hdl.emit import emit
 from bitfabric.quant.errors import ParameterError
-from bitfabric.sim.bench import run_streams, simulate
+from bitfabric.sim.streams import run_streams, simulate
 
 STALLS = [(0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (0.5, 0.5)]
 

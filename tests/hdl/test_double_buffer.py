@@ -4,7 +4,7 @@ import pytest
 
 from bitfabric.hdl.common.double_buffer import DoubleBuffer
 from bitfabric.quant.errors import ParameterError
-from bitfabric.sim.bench import simulate
+from bitfabric.sim.streams import simulate
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.5])

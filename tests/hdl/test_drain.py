@@ -14,7 +14,7 @@ from bitfabric.hdl.gemm.accumulator import Accumulators, drain_layout, south_lay
 from bitfabric.hdl.gemm.drain import Drain
 from bitfabric.hdl.systolic_ws.config import SystolicWsConfig
 from bitfabric.quant.errors import ParameterError
-from bitfabric.sim.bench import simulate
+from bitfabric.sim.streams import simulate
 
 
 def make_config(columns, axis_data_bits, acc_bits=32):

@@ -19,7 +19,7 @@ from bitfabric.hdl.common.register_map import Field, Register, RegisterMap
 from bitfabric.hdl.common.stream import StreamRegister, connect_stream
 from bitfabric.hdl.emit import emit, port_list
 from bitfabric.hdl.yosys import YosysError, run_yosys
-from bitfabric.sim.bench import simulate
+from bitfabric.sim.streams import simulate
 
 
 class Delay(Block):

@@ -3,7 +3,7 @@ from amaranth.lib.data import StructLayout
 
 from bitfabric.hdl.common.fifo import StreamFifo
 from bitfabric.quant.errors import ParameterError
-from bitfabric.sim.bench import run_streams, simulate
+from bitfabric.sim.streams import run_streams, simulate
 
 STALLS = [(0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (0.5, 0.5)]
 

@@ -7,7 +7,7 @@ import pytest
 from bitfabric.hdl.gemm.loader import Loader
 from bitfabric.hdl.systolic_os.config import SystolicOsConfig
 from bitfabric.hdl.systolic_ws.config import SystolicWsConfig
-from bitfabric.sim.bench import simulate
+from bitfabric.sim.streams import simulate
 
 
 def ws(**overrides):

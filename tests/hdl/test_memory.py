@@ -5,7 +5,7 @@ import pytest
 from bitfabric.hdl.common.memory import Ram, address_bits
 from bitfabric.hdl.emit import emit
 from bitfabric.quant.errors import ParameterError
-from bitfabric.sim.bench import simulate
+from bitfabric.sim.streams import simulate
 
 
 @pytest.mark.parametrize("transparent", [False, True])

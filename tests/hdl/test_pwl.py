@@ -8,7 +8,7 @@ from bitfabric.hdl.arith.pwl import PiecewiseLinear
 from bitfabric.hdl.emit import emit
 from bitfabric.quant.errors import ParameterError
 from bitfabric.quant.pwl import PwlFormat, PwlTable, evaluate, fit
-from bitfabric.sim.bench import simulate
+from bitfabric.sim.streams import simulate
 
 FIELDS = ("in_bits", "out_bits", "out_signed", "segments")
 

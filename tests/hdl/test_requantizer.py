@@ -9,7 +9,7 @@ from bitfabric.hdl.arith.requantizer import Requantizer
 from bitfabric.hdl.emit import emit
 from bitfabric.quant.errors import ParameterError
 from bitfabric.quant.requant import requantize
-from bitfabric.sim.bench import simulate
+from bitfabric.sim.streams import simulate
 
 NAMES = ("acc", "bias", "multiplier", "shift", "low", "high", "zero_point")
 INT8, UINT8 = (-128, 127), (0, 255)

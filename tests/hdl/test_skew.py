@@ -6,7 +6,7 @@ import pytest
 
 from bitfabric.hdl.gemm.skew import Skew
 from bitfabric.quant.errors import ParameterError
-from bitfabric.sim.bench import simulate
+from bitfabric.sim.streams import simulate
 
 
 @pytest.mark.parametrize(("lanes", "width"), [(1, 1), (1, 8), (3, 8), (8, 5)])

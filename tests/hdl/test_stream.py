@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from bitfabric.hdl.block import Block
 from bitfabric.hdl.common.stream import StreamRegister, connect_stream
 from bitfabric.quant.errors import ParameterError
-from bitfabric.sim.bench import BenchTimeout, ProtocolError, run_streams, simulate
+from bitfabric.sim.streams import BenchTimeout, ProtocolError, run_streams, simulate
 
 STALLS = [(0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (0.5, 0.5)]
 

@@ -10,7 +10,7 @@ from bitfabric.hdl.systolic_os.config import SystolicOsConfig
 from bitfabric.hdl.systolic_os.pe import SystolicOsPe
 from bitfabric.quant.errors import ParameterError
 from bitfabric.quant.gemm import gemm
-from bitfabric.sim.bench import simulate
+from bitfabric.sim.streams import simulate
 
 
 def signed(rng, bits):

@@ -10,7 +10,7 @@ from bitfabric.hdl.systolic_ws.config import SystolicWsConfig
 from bitfabric.hdl.systolic_ws.pe import SystolicWsPe
 from bitfabric.quant.errors import ParameterError
 from bitfabric.quant.gemm import gemm
-from bitfabric.sim.bench import simulate
+from bitfabric.sim.streams import simulate
 
 
 def signed(rng, bits):

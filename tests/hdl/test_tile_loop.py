@@ -7,7 +7,7 @@ import pytest
 from bitfabric.hdl.gemm.tile_loop import TileLoop
 from bitfabric.hdl.systolic_os.config import SystolicOsConfig
 from bitfabric.hdl.systolic_ws.config import SystolicWsConfig
-from bitfabric.sim.bench import simulate
+from bitfabric.sim.streams import simulate
 
 CONFIGS = [
     SystolicWsConfig.preset("tiny"),  # steps of 8, 2 and 3

@@ -75,13 +75,11 @@ def test_golden():
         ),
         (
             {"bias": REQUANT["bias"]},
-            "requantization=[True, False, False] is not allowed; it must be bias, multiplier and shift, or none "
-            "of them",
+            "multiplier, shift missing: requantization takes bias, multiplier and shift",
         ),
         (
             {"multiplier": REQUANT["multiplier"], "shift": REQUANT["shift"]},
-            "requantization=[False, True, True] is not allowed; it must be bias, multiplier and shift, or none "
-            "of them",
+            "bias missing: requantization takes bias, multiplier and shift",
         ),
         (
             {**REQUANT, "bias": np.zeros(2, int)},

@@ -122,7 +122,7 @@ def test_builds_once(emitted, steps):
     job = Job(steps=steps[:1])
     native.run_native(emitted, job)
     native.run_native(emitted, job, progress=told.append)
-    assert told == ["running 1 steps"]
+    assert told == ["running 1 step"]
 
 
 def test_a_register_that_does_not_answer_is_an_error(emitted, steps):
