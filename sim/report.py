@@ -25,12 +25,12 @@ def _table(*columns: str) -> Table:
 
 def simulation_table(report: SimulationReport) -> RenderableType:
     """Return the verdicts, with what the machine counted."""
-    table = _table("case", "M x K x N", "array", "stalled", "total", "util.", "of total", "verdict")
+    table = _table("case", "MxKxN", "array", "stalled", "total", "util.", "of total", "verdict")
     for result in report.results:
         counted = [result.registers.get(f"{name}_cycles") for name in ("compute", "stalled", "total")]
         table.add_row(
             result.name,
-            f"{result.m} x {result.k} x {result.n}",
+            f"{result.m}x{result.k}x{result.n}",
             *(str(value) for value in counted),
             f"{result.predicted.utilization:.3f}",
             f"{result.predicted.machine_utilization:.3f}",
@@ -71,7 +71,7 @@ def sum_cycles(config: Any, rows: list[tuple[GemmShape, Cycles]]) -> Cycles:
 
 def cycles_table(design: str, config: Any, rows: list[tuple[GemmShape, Cycles]]) -> RenderableType:
     """Return the cycle model's figures, summed where there are several."""
-    table = _table("GEMM", "M x K x N", "count", "array", "stalled", "total", "util.", "of total")
+    table = _table("GEMM", "MxKxN", "count", "array", "stalled", "total", "util.", "of total")
 
     def add(name: str, size: str, count: str, cycles: Cycles, style: str | None = None) -> None:
         figures = (cycles.array_cycles, cycles.breakdown["stalled"], cycles.total)
@@ -86,7 +86,7 @@ def cycles_table(design: str, config: Any, rows: list[tuple[GemmShape, Cycles]])
         )
 
     for shape, cycles in rows:
-        add(shape.name, f"{shape.m} x {shape.k} x {shape.n}", str(shape.count), cycles)
+        add(shape.name, f"{shape.m}x{shape.k}x{shape.n}", str(shape.count), cycles)
     if len(rows) > 1:
         add("all of them", "", "", sum_cycles(config, rows), "bold")
     return Group(Text(f"{design}, {config.rows}x{config.columns} PEs"), table)
