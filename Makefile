@@ -29,7 +29,8 @@ SHELL := /bin/bash
 .PHONY: help verilog test sim area bench lint formal models silicon simulators docs clean
 
 help: ## Print this list
-	@echo "make TARGET [DESIGN=name] [PRESET=tiny|small|paper] [SET=\"field=value ...\"]"
+	@echo "make TARGET [DESIGN=name] [PRESET=tiny|small|medium|paper] [SET=\"field=value ...\"]"
+	@echo "            [SIM=icarus|verilator] [ARGS=\"options of pytest or bench\"]"
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 verilog: $(RUN) ## Emit every design (or DESIGN=) into build/verilog

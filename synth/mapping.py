@@ -22,12 +22,15 @@ Progress = Callable[[str], None]
 
 GOALS = ("area", "speed")
 # Commas stand for blanks. ``amap`` covers for area and gave 17 % less on an 8x8 int8 array than yosys' own script
-# (``&nf``), in the same time; ``&nf`` balances for delay. Both end by buffering nets of more than 16 loads: without,
-# an enable of 480 registers had 460 ns of the slowest path. Then cells are sized up for delay and down for area.
+# (``&nf``), in the same time; ``&nf`` balances for delay. For speed there is no ``dc2``: it makes ripples of prefix
+# adders again (requantizer in osu018: 9.6 ns with it, 5.5 ns without for 17 % more area; a WS PE 4.4 and 4.2 ns).
+# Both end by buffering nets of more than 16 loads: without, an enable of 480 registers had 460 ns of the slowest path.
+# What registers and inputs drive abc leaves alone: fanout.py sees to it. Then cells are sized up for delay and down for
+# area.
 _FAN_OUT = "buffer,-c,-N,16;topo"
 _ABC = {
     "area": f"+strash;ifraig;scorr;dc2;dc2;strash;dch,-f;amap,-m;topo;{_FAN_OUT};upsize,-D,1;dnsize,-D,1000000",
-    "speed": f"+strash;&get,-n;&fraig,-x;&put;scorr;dc2;strash;&get,-n;&dch,-f;&nf;&put;{_FAN_OUT};upsize;dnsize",
+    "speed": f"+strash;&get,-n;&fraig,-x;&put;scorr;strash;&get,-n;&dch,-f;&nf;&put;{_FAN_OUT};upsize;dnsize",
 }
 # Booth multipliers took 26 % off an 8x8 weight-stationary PE, and blocks without wide products are left as they are.
 # ``-arith_tree`` (carry-save adders) is left out: sums are balanced trees already, and it made BitGroups 3-4 % larger.
