@@ -37,7 +37,7 @@ class ActBuffer(Block):
     tile_written, bank_written : In(1)
         A tile is complete; it was the bank's last (allowed in the cycle of the last write).
     tile_ready : Out(1)
-        At least one tile was written and not taken; there may be ``MOST_TILES`` of them.
+        At least one tile was written and not taken.
     tile_taken : In(1)
         The reader has taken note of a tile.
     read_en, read_addr, read_data : In, In, Out
@@ -79,7 +79,7 @@ class ActBuffer(Block):
         used = Array(Signal(name=f"used{index}") for index in range(2))
         write_bank, read_bank = Signal(), Signal()
         answering = Signal(reset_less=True)
-        tiles = Signal(range(MOST_TILES + 1))
+        tiles = Signal(range(2 * self._depth + 1))  # a tile has at least a word
         m.d.comb += [
             self.write_free.eq(~used[write_bank]),
             self.tile_ready.eq(tiles != 0),
