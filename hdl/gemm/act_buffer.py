@@ -9,10 +9,6 @@ from bitfabric.hdl.block import Block, place
 from bitfabric.hdl.common.memory import Ram, address_bits
 from bitfabric.quant.errors import check_range
 
-MOST_TILES = (
-    7  # written and not taken; the weight buffer's two banks keep the loader at most three tiles ahead
-)
-
 
 class ActBuffer(Block):
     """Hold activations that may be read many times before their bank is released.
