@@ -53,7 +53,7 @@ class GemmTop(Block):
         AXI4-Lite, see ``gemm_registers``.
     s_axis_*, m_axis_*
         AXI4-Stream in and out.
-    interrupt : Out(1)
+    irq : Out(1)
         High while ``status.done`` is set.
     """
 
@@ -73,7 +73,7 @@ class GemmTop(Block):
                 **axi_lite_ports("s_axil"),
                 **axi_stream_ports("s_axis", config.axis_data_bits, "in"),
                 **axi_stream_ports("m_axis", config.axis_data_bits, "out"),
-                "interrupt": Out(1),
+                "irq": Out(1),
             }
         )
 
@@ -127,7 +127,7 @@ class GemmTop(Block):
             loader.requantize.eq(gemm.requantize),
             registers.status_framing_error.eq(loader.framing_error),
             registers.status_overrun.eq(loader.overrun),
-            self.interrupt.eq(registers.status_done_state),
+            self.irq.eq(registers.status_done_state),
         ]
         accumulators = self._buffers(m, loader, core)
         drain = place(m, "drain", Drain(config, config.m_step))
