@@ -2,9 +2,9 @@
 
 SCALE-Sim 3.0.0 needs numpy < 2.3, so it cannot share an environment with bitfabric; its figures are stored:
 
-    python3.11 -m venv /tmp/scalesim
-    /tmp/scalesim/bin/pip install scalesim==3.0.0 "numpy<2.3"
-    /tmp/scalesim/bin/python tests/sim/data/make_scalesim_table.py
+    python3.11 -m venv build/scalesim
+    build/scalesim/bin/pip install scalesim==3.0.0 "numpy<2.3"
+    build/scalesim/bin/python tests/sim/data/make_scalesim_table.py
 
 Nothing here computes a cycle count: each one is read from the COMPUTE_REPORT.csv that SCALE-Sim writes.
 """
