@@ -25,6 +25,7 @@ from bitfabric.quant.panacea.counts import (
 )
 from bitfabric.quant.panacea.gemm import AqsResult, aqs_gemm, fold_bias
 from bitfabric.quant.panacea.keep import Sparsity, act_keep, act_sparsity, weight_keep, weight_sparsity
+from bitfabric.quant.panacea.post import activation_table, post_process
 from bitfabric.quant.panacea.slices import Slicing
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "TableOne",
     "act_keep",
     "act_sparsity",
+    "activation_table",
     "aqs_gemm",
     "calibrate_acts",
     "calibrate_weights",
@@ -51,6 +53,7 @@ __all__ = [
     "integer_bias",
     "manipulate_zero_point",
     "outer_products",
+    "post_process",
     "storage",
     "weight_keep",
     "weight_sparsity",
