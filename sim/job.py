@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bitfabric.hdl.common.register_map import RegisterMap
 
 Beats = NDArray[np.uint8]
-_MAGIC = b"BFJOB2\n\0"
+_MAGIC = b"BFJOB3\n\0"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,9 @@ class Step:
         Byte offset of each register to read at the end, by name.
     counters : dict
         What the registers in ``reads`` must hold when no stream stalls.
+    wait : (int, int), optional
+        Byte offset and mask of a register. The step then ends when all bits of the mask are set there, not with the
+        end of a packet, and ``expected`` is all that came out until then: nothing, of outputs that stay inside.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Step:
     expected: Beats
     reads: dict[str, int]
     counters: dict[str, int] = field(default_factory=dict)
+    wait: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +77,7 @@ class Job:
         for number, step in enumerate(self.steps):
             arrays[f"stream{number}"], arrays[f"expected{number}"] = step.stream, step.expected
             texts.append(
-                {"name": step.name, "writes": step.writes, "reads": step.reads, "counters": step.counters}
+                {name: getattr(step, name) for name in ("name", "writes", "reads", "counters", "wait")}
             )
         head = {"steps": texts, "seed": self.seed, "stall": self.stall, "timeout": self.timeout}
         np.savez(path, job=np.array(json.dumps(head)), **arrays)
@@ -91,6 +95,7 @@ class Job:
                     expected=arrays[f"expected{number}"],
                     reads=text["reads"],
                     counters=text["counters"],
+                    wait=None if text["wait"] is None else tuple(text["wait"]),
                 )
                 for number, text in enumerate(head["steps"])
             ]
@@ -104,7 +109,9 @@ class Job:
             file.write(struct.pack("<4Q", len(self.steps), self.seed, stall, self.timeout))
             for step in self.steps:
                 shapes = (*step.stream.shape, *step.expected.shape)
-                file.write(struct.pack("<6Q", *shapes, len(step.writes), len(step.reads)))
+                # A mask of 0 waits for nothing.
+                wait = step.wait or (0, 0)
+                file.write(struct.pack("<8Q", *shapes, len(step.writes), len(step.reads), *wait))
                 for offset, word in step.writes:
                     file.write(struct.pack("<2Q", offset, word))
                 for offset in step.reads.values():

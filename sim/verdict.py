@@ -42,13 +42,15 @@ def judge(
     step : Step
         What was run.
     received : bytes, optional
-        The packet that came out; None if it did not end in time.
+        The packet that came out, or all of them with ``step.wait``; None if it did not end in time.
     registers : mapping of str to int
         What was read, by name.
     stalled : bool
         Streams stalled at random: the cycle counters are then not compared. The status does not depend on stalls.
     """
     problem = compare(received, step.expected)
+    if received is None and step.wait is not None:
+        problem = "the machine was not done before the timeout"
     if problem is None:
         for name, value in step.counters.items():
             if registers[name] != value and not (stalled and name.endswith("_cycles")):

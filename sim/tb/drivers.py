@@ -10,11 +10,13 @@ from typing import Any
 import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, First, Timer
+from cocotb.utils import get_sim_steps, get_sim_time
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiStreamBus, AxiStreamSink, AxiStreamSource
 
 from bitfabric.sim.job import Beats
 
 CLOCK_NS = 10
+POLL_CYCLES = 16  # between reads of a register that is waited for
 
 
 def pauses(seed: int, probability: float) -> Iterator[bool]:
@@ -88,3 +90,15 @@ class Machine:
             packet.cancel()
             return None
         return bytes(packet.result().tdata)
+
+    async def receive_until(self, offset: int, mask: int, timeout: int) -> bytes | None:
+        """Return all that came once a register has the bits of ``mask``, or None after ``timeout`` cycles."""
+        limit = get_sim_time("step") + get_sim_steps(timeout * CLOCK_NS, "ns")
+        while (await self.read(offset)) & mask != mask:
+            if get_sim_time("step") >= limit:
+                return None
+            await ClockCycles(self.dut.aclk, POLL_CYCLES)
+        packets = b""
+        while not self.sink.empty():
+            packets += bytes(self.sink.recv_nowait(compact=False).tdata)
+        return packets

@@ -20,7 +20,10 @@ async def run_step(machine: Machine, step: Step, timeout: int, stalled: bool) ->
     await machine.send(step.stream)
     for offset, word in step.writes:
         await machine.write(offset, word)
-    received = await machine.receive(timeout)
+    if step.wait is None:
+        received = await machine.receive(timeout)
+    else:
+        received = await machine.receive_until(*step.wait, timeout)
     registers = {name: await machine.read(offset) for name, offset in step.reads.items()}
     return judge(step, received, registers, stalled=stalled)
 

@@ -20,6 +20,7 @@ def make_job():
                 expected=rng.integers(0, 256, (number + 1, 4), dtype=np.uint8),
                 reads={"status": 8, "total_cycles": 40},
                 counters={"status": 2, "total_cycles": 1234 + number},
+                wait=(12, 6) if number else None,
             )
             for number in range(2)
         ],
@@ -36,7 +37,7 @@ def test_round_trip(tmp_path):
     assert (again.seed, again.stall, again.timeout) == (7, 0.25, 99)
     assert len(again.steps) == 2
     for step, other in zip(job.steps, again.steps, strict=True):
-        for name in ("name", "writes", "reads", "counters"):
+        for name in ("name", "writes", "reads", "counters", "wait"):
             assert getattr(other, name) == getattr(step, name)
         for name in ("stream", "expected"):
             assert getattr(other, name).dtype == np.uint8
@@ -47,12 +48,13 @@ def test_binary(tmp_path):
     job = make_job()
     job.save_binary(tmp_path / "job.bin")
     raw = (tmp_path / "job.bin").read_bytes()
-    assert raw[:8] == b"BFJOB2\n\0"
+    assert raw[:8] == b"BFJOB3\n\0"
     assert struct.unpack_from("<4Q", raw, 8) == (2, 7, 1 << 30, 99)
     offset = 8 + 4 * 8
     for step in job.steps:
-        assert struct.unpack_from("<6Q", raw, offset) == (len(step.stream), 4, len(step.expected), 4, 2, 2)
-        offset += 6 * 8
+        sizes = (len(step.stream), 4, len(step.expected), 4, 2, 2)
+        assert struct.unpack_from("<8Q", raw, offset) == (*sizes, *(step.wait or (0, 0)))
+        offset += 8 * 8
         assert struct.unpack_from("<6Q", raw, offset) == (4, 17, 8, 0xFFFFFFFF, 8, 40)
         offset += 6 * 8
         for beats in (step.stream, step.expected):

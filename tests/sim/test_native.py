@@ -101,6 +101,33 @@ def test_finds_what_the_python_testbench_finds(emitted, steps, what):
         assert problem is None or step["problem"].startswith(problem)
 
 
+def waiting(step: Step, mask: int, expected: int | None = None) -> Step:
+    """Wait for bits of the status instead of a packet; take as many beats of it as expected."""
+    return dataclasses.replace(step, wait=(step.reads["status"], mask), expected=step.expected[:expected])
+
+
+WAITS = {
+    "until it is done": (lambda a, b: [waiting(a, 2), b], [None, None]),
+    "for what never comes": (
+        lambda a, b: [waiting(a, 3), b],
+        ["the machine was not done before the timeout"],
+    ),
+    "and gets a packet in place of nothing": (
+        lambda a, b: [waiting(a, 2, 0), b],
+        ["60 bytes came, 0 were expected"],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WAITS)
+def test_waits(emitted, steps, what):
+    change, problems = WAITS[what]
+    job = Job(steps=change(*steps), timeout=3000)
+    ours, theirs = native.run_native(emitted, job), run_cocotb(emitted, job)
+    assert essence(ours) == essence(theirs)
+    assert [step["problem"] for step in ours["steps"]] == problems
+
+
 def test_counters_are_not_compared_when_streams_stall_but_the_status_is(emitted, steps):
     first = steps[0]
     loose = dataclasses.replace(first, counters={**first.counters, "total_cycles": 3})
