@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,21 +13,10 @@ from bitfabric.quant.arrays import check_integers
 from bitfabric.quant.errors import BitfabricError, ParameterError, check_range
 from bitfabric.quant.gemm import gemm
 from bitfabric.quant.requant import ACC_MAX, ACC_MIN, MAX_MULTIPLIER, MAX_SHIFT, requantize
+from bitfabric.sim.case_file import OPERANDS, check_channels, check_operands, load_case, save_case
 
-_KEYS = ("acts", "weights")
 _REQUANT_KEYS = ("bias", "multiplier", "shift")
 _SCALAR_KEYS = ("low", "high", "zero_point")
-# What zipfile and numpy raise on damaged files, encryption and huge shapes among the damage.
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    EOFError,
-    AttributeError,
-    RuntimeError,
-    MemoryError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,14 +51,7 @@ class GemmCase:
     zero_point: int = 0
 
     def __post_init__(self) -> None:
-        for name in _KEYS:
-            array = getattr(self, name)
-            if array.ndim != 2 or array.dtype.kind not in "iu":
-                raise ParameterError(name, f"{array.dtype}{array.shape}", "a matrix of integers")
-        if self.acts.shape[1] != self.weights.shape[0]:
-            raise ParameterError(
-                "weights", self.weights.shape, f"of shape (K, N) with K={self.acts.shape[1]} as in acts"
-            )
+        check_operands(self.acts, self.weights)
         given = [getattr(self, name) is not None for name in _REQUANT_KEYS]
         if any(given) and not all(given):
             missing = [name for name, there in zip(_REQUANT_KEYS, given, strict=True) if not there]
@@ -80,9 +59,7 @@ class GemmCase:
                 f"{', '.join(missing)} missing: requantization takes bias, multiplier and shift"
             )
         for name in _REQUANT_KEYS:
-            array = getattr(self, name)
-            if array is not None and (array.shape != (self.n,) or array.dtype.kind not in "iu"):
-                raise ParameterError(name, f"{array.dtype}{array.shape}", f"integers of shape ({self.n},)")
+            check_channels(name, getattr(self, name), self.n)
 
     @property
     def m(self) -> int:
@@ -146,9 +123,7 @@ class GemmCase:
 
     def save(self, path: Path) -> None:
         """Write the case as an ``.npz`` file."""
-        given = {name: getattr(self, name) for name in (*_KEYS, *_REQUANT_KEYS, *_SCALAR_KEYS)}
-        arrays: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        np.savez(path, **arrays)
+        save_case(path, {name: getattr(self, name) for name in (*OPERANDS, *_REQUANT_KEYS, *_SCALAR_KEYS)})
 
     @classmethod
     def load(cls, path: Path) -> GemmCase:
@@ -161,34 +136,7 @@ class GemmCase:
         ParameterError
             If an array does not fit.
         """
-        try:
-            found = np.load(path, allow_pickle=False)
-            if not isinstance(found, np.lib.npyio.NpzFile):
-                raise ValueError("it holds one array without a name")
-            with found as arrays:
-                data = {name: arrays[name] for name in arrays.files}
-            for name, array in data.items():
-                if not isinstance(array, np.ndarray):
-                    raise ValueError(f"{name} is not an array")
-        except _UNREADABLE as error:
-            # numpy takes any other file for a pickle and advises to trust it.
-            reason = "it is no .npz file" if "contains pickled" in str(error) else str(error)
-            raise BitfabricError(f"{path} cannot be read as a case file (.npz): {reason}") from error
-        missing = [name for name in _KEYS if name not in data]
-        unknown = sorted(set(data) - {*_KEYS, *_REQUANT_KEYS, *_SCALAR_KEYS})
-        if missing or unknown:
-            what = f"lacks {', '.join(missing)}" if missing else f"has unknown arrays {', '.join(unknown)}"
-            raise BitfabricError(
-                f"{path} {what}; a case file holds acts (M, K) and weights (K, N), and optionally "
-                f"{', '.join((*_REQUANT_KEYS, *_SCALAR_KEYS))}"
-            )
-        fields: dict[str, Any] = {name: data[name] for name in (*_KEYS, *_REQUANT_KEYS) if name in data}
-        for name in _SCALAR_KEYS:
-            if name in data:
-                if data[name].size != 1 or data[name].dtype.kind not in "iu":
-                    raise ParameterError(name, data[name].tolist(), "one integer")
-                fields[name] = int(data[name].item())
-        return cls(name=path.stem, **fields)
+        return cls(name=path.stem, **load_case(path, _REQUANT_KEYS, _SCALAR_KEYS))
 
 
 def random_case(
@@ -229,3 +177,23 @@ def random_case(
         high=127 if full else high,
         zero_point=0 if full else zero_point,
     )
+
+
+def random_cases(config: GemmConfig, seed: int, count: int) -> list[GemmCase]:
+    """Return ``count`` random cases around the machine's tile sizes: single elements, tails, several tiles."""
+    rng = np.random.default_rng(seed)
+
+    def dimension(step: int) -> int:
+        sizes = (1, step, int(rng.integers(1, 2 * step + 2)), int(rng.integers(1, 3 * step + 2)))
+        return sizes[rng.integers(len(sizes))]
+
+    return [
+        random_case(
+            config,
+            rng,
+            dimension(min(config.m_step, 3 * config.rows)),
+            min(dimension(min(config.k_step, 3 * config.rows)), config.k_max),
+            dimension(config.columns),
+        )
+        for _ in range(count)
+    ]

@@ -1,0 +1,100 @@
+"""What every kind of case shares: its file, and the shapes of its arrays."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitfabric.quant.errors import BitfabricError, ParameterError
+
+OPERANDS = ("acts", "weights")
+# What zipfile and numpy raise on damaged files, encryption and huge shapes among the damage.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    AttributeError,
+    RuntimeError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def check_operands(acts: NDArray[Any], weights: NDArray[Any]) -> None:
+    """Refuse operands that are not integer matrices (M, K) and (K, N).
+
+    Raises
+    ------
+    ParameterError
+        Naming the operand.
+    """
+    for name, array in zip(OPERANDS, (acts, weights), strict=True):
+        if array.ndim != 2 or array.dtype.kind not in "iu":
+            raise ParameterError(name, f"{array.dtype}{array.shape}", "a matrix of integers")
+    if acts.shape[1] != weights.shape[0]:
+        raise ParameterError("weights", weights.shape, f"of shape (K, N) with K={acts.shape[1]} as in acts")
+
+
+def check_channels(name: str, array: NDArray[Any] | None, count: int) -> None:
+    """Refuse an array, if there is one, that is not of one integer per output channel.
+
+    Raises
+    ------
+    ParameterError
+        Naming the array.
+    """
+    if array is not None and (array.shape != (count,) or array.dtype.kind not in "iu"):
+        raise ParameterError(name, f"{array.dtype}{array.shape}", f"integers of shape ({count},)")
+
+
+def save_case(path: Path, values: dict[str, Any]) -> None:
+    """Write what is not None as an ``.npz`` file."""
+    np.savez(path, **{name: value for name, value in values.items() if value is not None})
+
+
+def load_case(path: Path, arrays: Iterable[str], scalars: Iterable[str]) -> dict[str, Any]:
+    """Return the operands, and those of ``arrays`` and ``scalars`` (as int) that a case file has.
+
+    Raises
+    ------
+    BitfabricError
+        If the file cannot be read, an operand is missing or there is something else in it.
+    ParameterError
+        If a scalar is none.
+    """
+    arrays, scalars = tuple(arrays), tuple(scalars)
+    try:
+        found = np.load(path, allow_pickle=False)
+        if not isinstance(found, np.lib.npyio.NpzFile):
+            raise ValueError("it holds one array without a name")
+        with found as members:
+            data = {name: members[name] for name in members.files}
+        for name, array in data.items():
+            if not isinstance(array, np.ndarray):
+                raise ValueError(f"{name} is not an array")
+    except _UNREADABLE as error:
+        # numpy takes any other file for a pickle and advises to trust it.
+        reason = "it is no .npz file" if "contains pickled" in str(error) else str(error)
+        raise BitfabricError(f"{path} cannot be read as a case file (.npz): {reason}") from error
+    missing = [name for name in OPERANDS if name not in data]
+    unknown = sorted(set(data) - {*OPERANDS, *arrays, *scalars})
+    if missing or unknown:
+        what = f"lacks {', '.join(missing)}" if missing else f"has unknown arrays {', '.join(unknown)}"
+        raise BitfabricError(
+            f"{path} {what}; a case file holds acts (M, K) and weights (K, N), and optionally "
+            f"{', '.join((*arrays, *scalars))}"
+        )
+    values: dict[str, Any] = {name: data[name] for name in (*OPERANDS, *arrays) if name in data}
+    for name in scalars:
+        if name in data:
+            if data[name].size != 1 or data[name].dtype.kind not in "iu":
+                raise ParameterError(name, data[name].tolist(), "one integer")
+            values[name] = int(data[name].item())
+    return values
