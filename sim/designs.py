@@ -1,59 +1,176 @@
-"""What each design needs to be simulated: its cycle model, and how a case becomes a step of a job."""
+"""What each design needs to be simulated: its cases, its cycle model, and how a case becomes a step of a job."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from bitfabric.hdl.registry import DESIGNS
-from bitfabric.quant.errors import check_choice
-from bitfabric.sim.case import GemmCase
+from bitfabric.quant.errors import ParameterError, check_choice
+from bitfabric.sim import case as gemm_case
+from bitfabric.sim import models, panacea_random
 from bitfabric.sim.cycles import Cycles, systolic_os, systolic_ws
 from bitfabric.sim.gemm_job import gemm_step
 from bitfabric.sim.job import Step
+from bitfabric.sim.panacea_case import PanaceaCase
+from bitfabric.sim.panacea_job import panacea_step
+from bitfabric.sim.panacea_limits import check_dimensions
 
 
-@dataclass(frozen=True)
+class Case(Protocol):
+    """Know a GEMM of M activation rows, contraction K and N output channels."""
+
+    @property
+    def name(self) -> str:
+        """What a report calls it."""
+
+    @property
+    def m(self) -> int:
+        """Activation rows."""
+
+    @property
+    def k(self) -> int:
+        """Contraction."""
+
+    @property
+    def n(self) -> int:
+        """Output channels."""
+
+    def check(self, config: Any) -> None:
+        """Refuse what ``config`` cannot compute."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SimulatedDesign:
-    """Join a design to its cycle model and its driver.
+    """Join a design to its cases, its cycle model and its driver.
 
     Members
     -------
     name : str
         As in ``hdl.registry.DESIGNS``.
-    gemm_cycles : callable
-        ``gemm_cycles(config, m, k, n, requantize=False) -> Cycles``.
+    model : callable
+        ``model(config, m, k, n, requantize=False) -> Cycles``, where ``sparse`` with ``weight_sparsity`` and
+        ``act_sparsity``.
+    case_cycles : callable
+        ``case_cycles(config, case) -> Cycles``.
     make_step : callable
         ``make_step(config, name, case, cycles) -> Step``.
+    load_case : callable
+        ``load_case(path) -> case``.
+    model_case : callable
+        ``model_case(spec, config) -> case``: a layer of a real model.
+    random_case, random_cases : callable
+        ``random_case(config, rng, m, k, n) -> case``; ``random_cases(config, seed, count) -> list of cases``.
+    check_gemm : callable
+        ``check_gemm(config, m, k, n)`` refuses dimensions that a machine does not take.
+    describe : callable
+        ``describe(config) -> str``: the size of the array.
+    sparse : bool
+        Cycles depend on the operands' sparsities.
+    model_preset : str
+        The preset for real models, unless another is named.
     """
 
     name: str
-    gemm_cycles: Callable[..., Cycles]
-    make_step: Callable[[Any, str, GemmCase, Cycles], Step]
+    model: Callable[..., Cycles]
+    case_cycles: Callable[[Any, Any], Cycles]
+    make_step: Callable[[Any, str, Any, Cycles], Step]
+    load_case: Callable[[Path], Case]
+    model_case: Callable[[str, Any], Case]
+    random_case: Callable[..., Case]
+    random_cases: Callable[[Any, int, int], list[Any]]
+    check_gemm: Callable[[Any, int, int, int], None]
+    describe: Callable[[Any], str]
+    sparse: bool = False
+    model_preset: str = "medium"
 
-    def cycles(self, config: Any, case: GemmCase) -> Cycles:
-        """Return what the cycle model says of ``case``."""
-        return self.gemm_cycles(config, case.m, case.k, case.n, requantize=case.requantized)
+    def gemm_cycles(
+        self, config: Any, m: int, k: int, n: int, *, requantize: bool = False, **sparsity: float | None
+    ) -> Cycles:
+        """Return what the cycle model says of a GEMM.
 
-    def step(self, config: Any, case: GemmCase) -> Step:
-        """Return the run of ``case``.
+        Raises
+        ------
+        ParameterError
+            If a dimension is not allowed, or the design does not skip anything and a sparsity is given.
+        """
+        given = {name: value for name, value in sparsity.items() if value is not None}
+        for name, value in given.items():
+            if not self.sparse:
+                raise ParameterError(name, value, f"left out: {self.name} skips nothing")
+            if not 0 <= value <= 1:
+                raise ParameterError(name, value, "in [0, 1]")
+        self.check_gemm(config, m, k, n)
+        return self.model(config, m, k, n, requantize=requantize, **given)
+
+    def step(self, config: Any, case: Case, cycles: Cycles) -> Step:
+        """Return the run of ``case``, for which the cycle model says ``cycles``.
 
         Raises
         ------
         ParameterError
             If the machine cannot compute it.
         """
-        case.check(config)
-        return self.make_step(config, self.name, case, self.cycles(config, case))
+        return self.make_step(config, self.name, case, cycles)
 
+
+def _systolic(name: str, gemm_cycles: Callable[..., Cycles]) -> SimulatedDesign:
+    return SimulatedDesign(
+        name=name,
+        model=gemm_cycles,
+        case_cycles=lambda config, case: gemm_cycles(
+            config, case.m, case.k, case.n, requantize=case.requantized
+        ),
+        make_step=gemm_step,
+        load_case=gemm_case.GemmCase.load,
+        model_case=models.model_case,
+        random_case=gemm_case.random_case,
+        random_cases=gemm_case.random_cases,
+        check_gemm=lambda config, m, k, n: config.check_gemm(m, k, n),
+        describe=lambda config: f"{config.rows}x{config.columns} PEs",
+    )
+
+
+def _panacea_model(function: str) -> Callable[..., Cycles]:
+    """Return a function of Panacea's cycle model, which is loaded when it is called."""
+
+    def call(*args: Any, **options: Any) -> Cycles:
+        result: Cycles = getattr(importlib.import_module("bitfabric.sim.cycles.panacea"), function)(
+            *args, **options
+        )
+        return result
+
+    return call
+
+
+PANACEA = SimulatedDesign(
+    name="panacea",
+    model=_panacea_model("gemm_cycles"),
+    case_cycles=_panacea_model("case_cycles"),
+    make_step=panacea_step,
+    load_case=PanaceaCase.load,
+    model_case=models.panacea_model_case,
+    random_case=panacea_random.random_case,
+    random_cases=panacea_random.random_cases,
+    check_gemm=check_dimensions,
+    describe=lambda config: (
+        f"{config.peas} PEAs of {config.dynamic_operators} dynamic and {config.static_operators} static operators"
+    ),
+    sparse=True,
+    model_preset="paper",
+)
 
 SIMULATED = {
     design.name: design
     for design in (
-        SimulatedDesign("systolic_ws", systolic_ws.gemm_cycles, gemm_step),
-        SimulatedDesign("systolic_os", systolic_os.gemm_cycles, gemm_step),
+        _systolic("systolic_ws", systolic_ws.gemm_cycles),
+        _systolic("systolic_os", systolic_os.gemm_cycles),
+        PANACEA,
     )
+    if design.name in DESIGNS
 }
 assert SIMULATED.keys() == DESIGNS.keys(), "every design is emitted, modelled and simulated"
 

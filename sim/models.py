@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from bitfabric.hdl.gemm.config import GemmConfig
+from bitfabric.hdl.panacea.config import PanaceaConfig
 from bitfabric.quant.errors import ParameterError
+from bitfabric.quant.panacea import calibrate_acts, calibrate_weights, integer_bias
 from bitfabric.sim.case import GemmCase
-from bitfabric.sim.workloads.minilm import minilm_case
+from bitfabric.sim.panacea_case import PanaceaCase
+from bitfabric.sim.panacea_limits import fits
+from bitfabric.sim.workloads.minilm import gemm_operands, minilm_case, parse_spec
 
 
-def model_case(spec: str) -> GemmCase:
-    """Return the GEMM that ``MODEL:WHERE`` names, e.g. ``minilm:0.q``.
+def model_case(spec: str, config: GemmConfig | None = None) -> GemmCase:
+    """Return the INT8 GEMM that ``MODEL:WHERE`` names, e.g. ``minilm:0.q``; it is the same for every ``config``.
 
     Raises
     ------
@@ -17,10 +24,7 @@ def model_case(spec: str) -> GemmCase:
     BitfabricError
         If the model's extra is not installed.
     """
-    model, separator, where = spec.partition(":")
-    if model != "minilm" or not separator:
-        raise ParameterError("model", spec, "of the form minilm:LAYER.NAME, e.g. minilm:0.q")
-    case = minilm_case(where)
+    case = minilm_case(_where(spec, "minilm:LAYER.NAME, e.g. minilm:0.q"))
     return GemmCase(
         name=spec,
         acts=case.act,
@@ -29,3 +33,53 @@ def model_case(spec: str) -> GemmCase:
         multiplier=case.multiplier,
         shift=case.shift,
     )
+
+
+def panacea_model_case(spec: str, config: PanaceaConfig) -> PanaceaCase:
+    """Return the layer that ``MODEL:WHERE[:TOKENS]`` names, e.g. ``minilm:0.q:16``: its accumulators are exact.
+
+    Weights have 7 bits and a scale per output channel, activations 8 bits and ZPM where it helps; the layer's
+    output is the accumulator times both scales. Activations are calibrated on all tokens, the first ``TOKENS``
+    are taken. Double tiles and resident activations are used where they fit.
+
+    Raises
+    ------
+    ParameterError
+        If the model, the place or the number of tokens is unknown.
+    BitfabricError
+        If the model's extra is not installed.
+    """
+    form = "minilm:LAYER.NAME[:TOKENS], e.g. minilm:0.q:16"
+    where, separator, count = _where(spec, form).partition(":")
+    layer, name = parse_spec(where)
+    operands = gemm_operands(layer, name)
+    tokens = len(operands.act)
+    if separator:
+        if not count.isdecimal() or not 1 <= int(count) <= tokens:
+            raise ParameterError("model", spec, f"of the form {form}, with 1 to {tokens} TOKENS")
+        tokens = int(count)
+    weights = calibrate_weights(operands.weight.T, bits=7, per_channel=True)
+    acts = calibrate_acts(operands.act.T, bits=8, zpm="auto")
+    case = PanaceaCase(
+        name=spec,
+        acts=acts.quantize(operands.act[:tokens]).values,
+        weights=weights.values.T,
+        bias=integer_bias(operands.bias, weights.scale, acts.scale)
+        - acts.zero_point * weights.values.sum(axis=1),
+        weight_bits=7,
+        act_bits=8,
+        low_bits=acts.low_bits,
+        zero_point=acts.zero_point,
+    )
+    for mode in ("dtp", "resident"):
+        wanted = replace(case, **{mode: True})  # type: ignore[arg-type]
+        if fits(config, wanted):
+            case = wanted
+    return case
+
+
+def _where(spec: str, form: str) -> str:
+    model, separator, where = spec.partition(":")
+    if model != "minilm" or not separator:
+        raise ParameterError("model", spec, f"of the form {form}")
+    return where

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -52,16 +53,22 @@ def simulation_table(report: SimulationReport) -> RenderableType:
     return Group(*parts)
 
 
-def sum_cycles(config: Any, rows: list[tuple[GemmShape, Cycles]]) -> Cycles:
+def sum_cycles(rows: list[tuple[GemmShape, Cycles]]) -> Cycles:
     """Return the cycles of GEMMs that run one after the other, each as often as it occurs."""
     array = sum(cycles.array_cycles * shape.count for shape, cycles in rows)
     total = sum(cycles.total * shape.count for shape, cycles in rows)
-    macs = sum(shape.macs for shape, _ in rows)
+    # What a design's multipliers do in a cycle, its model knows; fractions keep one GEMM's figure as it is.
+    work, work_of_total = (
+        sum(
+            Fraction(getattr(cycles, share)) * getattr(cycles, during) * shape.count for shape, cycles in rows
+        )
+        for share, during in (("utilization", "array_cycles"), ("machine_utilization", "total"))
+    )
     return Cycles(
         array_cycles=array,
         total=total,
-        utilization=macs / (config.rows * config.columns * array),
-        machine_utilization=macs / (config.rows * config.columns * total),
+        utilization=float(work / array),
+        machine_utilization=float(work_of_total / total),
         breakdown={
             name: sum(cycles.breakdown[name] * shape.count for shape, cycles in rows)
             for name in rows[0][1].breakdown
@@ -69,8 +76,8 @@ def sum_cycles(config: Any, rows: list[tuple[GemmShape, Cycles]]) -> Cycles:
     )
 
 
-def cycles_table(design: str, config: Any, rows: list[tuple[GemmShape, Cycles]]) -> RenderableType:
-    """Return the cycle model's figures, summed where there are several."""
+def cycles_table(heading: str, rows: list[tuple[GemmShape, Cycles]]) -> RenderableType:
+    """Return the cycle model's figures under a heading, summed where there are several."""
     table = _table("GEMM", "MxKxN", "count", "array", "stalled", "total", "util.", "of total")
 
     def add(name: str, size: str, count: str, cycles: Cycles, style: str | None = None) -> None:
@@ -88,5 +95,5 @@ def cycles_table(design: str, config: Any, rows: list[tuple[GemmShape, Cycles]])
     for shape, cycles in rows:
         add(shape.name, f"{shape.m}x{shape.k}x{shape.n}", str(shape.count), cycles)
     if len(rows) > 1:
-        add("all of them", "", "", sum_cycles(config, rows), "bold")
-    return Group(Text(f"{design}, {config.rows}x{config.columns} PEs"), table)
+        add("all of them", "", "", sum_cycles(rows), "bold")
+    return Group(Text(heading), table)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bitfabric.hdl.emit import emit
 from bitfabric.hdl.registry import entry
 from bitfabric.quant.errors import ParameterError, check_choice
-from bitfabric.sim.case import GemmCase, random_case
 from bitfabric.sim.cycles import Cycles
-from bitfabric.sim.designs import simulated
+from bitfabric.sim.designs import Case, simulated
 from bitfabric.sim.job import Job
 from bitfabric.sim.native import run_native
 from bitfabric.sim.runner import Progress, build, check_waves, quiet, run
@@ -101,30 +99,10 @@ class SimulationReport:
         return {**asdict(self), "passed": self.passed}
 
 
-def random_cases(config: Any, seed: int, count: int) -> list[GemmCase]:
-    """Return ``count`` random cases around the machine's tile sizes: single elements, tails, several tiles."""
-    rng = np.random.default_rng(seed)
-
-    def dimension(step: int) -> int:
-        sizes = (1, step, int(rng.integers(1, 2 * step + 2)), int(rng.integers(1, 3 * step + 2)))
-        return sizes[rng.integers(len(sizes))]
-
-    return [
-        random_case(
-            config,
-            rng,
-            dimension(min(config.m_step, 3 * config.rows)),
-            min(dimension(min(config.k_step, 3 * config.rows)), config.k_max),
-            dimension(config.columns),
-        )
-        for _ in range(count)
-    ]
-
-
 def simulate(
     design: str,
     config: Any,
-    cases: list[GemmCase],
+    cases: Sequence[Case],
     *,
     simulator: str = "icarus",
     native: bool = False,
@@ -140,7 +118,7 @@ def simulate(
     ----------
     design, config
         What to run.
-    cases : list of GemmCase
+    cases : sequence of cases
         The work.
     simulator : str
         ``icarus`` or ``verilator``.
@@ -172,8 +150,10 @@ def simulate(
     if waves_to is not None:
         check_waves(waves_to, simulator)
     machine = simulated(design)
-    steps = [machine.step(config, case) for case in cases]
-    predicted = [machine.cycles(config, case) for case in cases]
+    for case in cases:
+        case.check(config)
+    predicted = [machine.case_cycles(config, case) for case in cases]
+    steps = [machine.step(config, case, cycles) for case, cycles in zip(cases, predicted, strict=True)]
     if timeout is None:
         timeout = int(max(p.total for p in predicted) * 4 / (1 - stall) ** 2) + 10_000
     job = Job(steps=steps, seed=seed, stall=stall, timeout=timeout)

@@ -12,10 +12,10 @@ from bitfabric.commands.options import (
     Json,
     Preset,
     Settings,
-    check_dimensions,
     configure,
     design_entry,
     out,
+    parse_gemm,
     print_json,
     progress,
 )
@@ -32,7 +32,12 @@ def simulate_command(
         int | None, typer.Option("--cases", min=1, help="Number of random cases; 4 by default.")
     ] = None,
     case: Annotated[Path | None, typer.Option(help="A case file (.npz) instead of random cases.")] = None,
-    model: Annotated[str | None, typer.Option(help="A real GEMM: minilm:LAYER.NAME (preset medium).")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A real GEMM: minilm:LAYER.NAME (preset medium); minilm:LAYER.NAME[:TOKENS] of panacea (paper)."
+        ),
+    ] = None,
     gemm: Annotated[
         str | None, typer.Option(metavar="M,K,N", help="Random operands of these dimensions.")
     ] = None,
@@ -48,10 +53,9 @@ def simulate_command(
     """Run DESIGN's emitted RTL, compare it bit for bit with the golden model, and print its cycles."""
     import numpy as np
 
-    from bitfabric.sim.case import GemmCase, random_case
-    from bitfabric.sim.models import model_case
+    from bitfabric.sim.designs import Case, simulated
     from bitfabric.sim.report import simulation_table
-    from bitfabric.sim.simulate import random_cases, simulate
+    from bitfabric.sim.simulate import simulate
 
     sources = {"--case": case, "--model": model, "--gemm": gemm, "--cases": count}
     given = [option for option, value in sources.items() if value is not None]
@@ -60,15 +64,19 @@ def simulate_command(
     if native and simulator not in (None, "verilator"):
         raise ParameterError("--sim", simulator, "'verilator' with --native")
     found = design_entry(design)
-    config = configure(found, preset, settings, default="medium" if model else "small")
+    machine = simulated(design)
+    config = configure(found, preset, settings, default=machine.model_preset if model else "small")
+    cases: list[Case]
     if case is not None:
-        cases = [GemmCase.load(case)]
+        cases = [machine.load_case(case)]
     elif model is not None:
-        cases = [model_case(model)]
+        cases = [machine.model_case(model, config)]
     elif gemm is not None:
-        cases = [random_case(config, np.random.default_rng(seed), *check_dimensions(config, gemm))]  # type: ignore[arg-type]
+        dimensions = parse_gemm(gemm)
+        machine.check_gemm(config, *dimensions)
+        cases = [machine.random_case(config, np.random.default_rng(seed), *dimensions)]
     else:
-        cases = random_cases(config, seed, count or 4)
+        cases = machine.random_cases(config, seed, count or 4)
     report = simulate(
         design,
         config,
@@ -100,8 +108,15 @@ def cycles_command(
         str | None, typer.Option(help="bert_base[:TOKENS] or resnet18[:IMAGE]: all its GEMMs.")
     ] = None,
     requantize: Annotated[
-        bool, typer.Option("--requantize", help="Bytes come out, not accumulators.")
+        bool, typer.Option("--requantize", help="The next layer's codes come out, not accumulators.")
     ] = False,
+    weight_sparsity: Annotated[
+        float | None,
+        typer.Option(help="Share of skipped weight vectors, 0 to 1; panacea only, 0 by default."),
+    ] = None,
+    act_sparsity: Annotated[
+        float | None, typer.Option(help="Share of skipped activation vectors, as --weight-sparsity.")
+    ] = None,
     preset: Preset = None,
     settings: Settings = None,
     as_json: Json = False,
@@ -113,21 +128,24 @@ def cycles_command(
     from bitfabric.sim.workloads.named import workload_shapes
 
     config: Any = configure(design_entry(design), preset, settings)
-    shapes = [GemmShape(text, *check_dimensions(config, text)) for text in gemm or []]
+    machine = simulated(design)
+    shapes = [GemmShape(text, *parse_gemm(text)) for text in gemm or []]
     if workload is not None:
         shapes += workload_shapes(workload)
     if not shapes:
         raise BitfabricError("give at least one --gemm M,K,N, or a --workload")
-    rows = [
-        (shape, simulated(design).gemm_cycles(config, shape.m, shape.k, shape.n, requantize=requantize))
-        for shape in shapes
-    ]
+    options = {
+        "requantize": requantize,
+        "weight_sparsity": weight_sparsity,
+        "act_sparsity": act_sparsity,
+    }
+    rows = [(shape, machine.gemm_cycles(config, shape.m, shape.k, shape.n, **options)) for shape in shapes]  # type: ignore[arg-type]
     if as_json:
         results = [
             {"name": s.name, "gemm": [s.m, s.k, s.n], "count": s.count, **cycles.to_dict()}
             for s, cycles in rows
         ]
-        whole = sum_cycles(config, rows).to_dict()
+        whole = sum_cycles(rows).to_dict()
         print_json({"design": design, "config": config.to_dict(), **whole, "results": results})
     else:
-        out.print(cycles_table(design, config, rows))
+        out.print(cycles_table(f"{design}, {machine.describe(config)}", rows))
