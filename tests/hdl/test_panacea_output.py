@@ -28,14 +28,16 @@ def make_layer(rng, m, n, slices, drop=0, sparsity=0.5, shape="random"):
     r, l_bits = slicing.skipped(zero_point), slicing.ho_shift
     wanted = rng.integers(0, 1 << bits, (m, n))
     skip = np.repeat(rng.random((m, -(-n // 4))) < sparsity, 4, axis=1)[:, :n]
-    if shape == "runs":  # whole groups of tokens with a single kept vector, late
-        skip[:] = True
-        skip[rng.integers(0, m, n // 4 + 1), :] = False
+    if shape == "runs":  # some vectors kept, a run that is mostly too long for an index, then all kept
+        for first in range(0, n, 4):
+            begin, end = rng.integers(0, 5), rng.integers(19, 25)
+            skip[:, first : first + 4] = ((begin <= np.arange(m) % 32) & (np.arange(m) % 32 < end))[:, None]
     if slices > 1:
         wanted = np.where(skip, (r << l_bits) + wanted % (1 << l_bits), wanted)
     bias = rng.integers(-1000, 1000, m)
     acc = wanted - zero_point - bias[:, None]
-    acc = np.where(rng.random((m, n)) < 0.02, rng.choice([-(2**30), 2**30]), acc) if sparsity < 1 else acc
+    if sparsity < 1 and shape != "runs":
+        acc = np.where(rng.random((m, n)) < 0.02, rng.choice([-(2**30), 2**30]), acc)
     multiplier, shift = np.full(m, 1 << 30), np.full(m, 30)
     table = activation_table("identity", 1, 1, zero_point, bits, 16)
     codes = post_process(acc, bias, multiplier, shift, table, bits)
