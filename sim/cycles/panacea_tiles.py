@@ -1,0 +1,113 @@
+"""What the cycle model of Panacea needs of a layer: how its tiles are cut, stored and multiplied."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitfabric.hdl.panacea.config import VECTOR, PanaceaConfig
+from bitfabric.quant import rle
+from bitfabric.sim.panacea_case import PanaceaCase
+
+Ints = NDArray[np.int64]
+
+
+def pieces(total: int, step: int) -> list[int]:
+    """Return the sizes of the steps that cover ``total``."""
+    return [min(step, total - start) for start in range(0, total, step)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetch:
+    """Hold what fetching an operand's tiles takes.
+
+    Members
+    -------
+    cycles : int array, (tiles along the groups, K tiles, groups of a tile)
+        Of each group of a tile, without waiting; 0 where there is none.
+    words : int array, (tiles along the groups, K tiles)
+        Of the whole tile.
+    """
+
+    cycles: Ints
+    words: Ints
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """Hold a layer as the machine sees it; M are output channels here, N tokens.
+
+    Members
+    -------
+    weights, acts : Fetch
+        By weight tile, by N tile.
+    rows : list of int
+        Output channels of each weight tile.
+    columns, depths : list of int
+        Tokens of each N tile; K positions of each K tile.
+    dynamic : int array, (K tiles, groups of output channels, groups of tokens)
+        Products with an HO slice of each pair of sub-tiles.
+    parts : int
+        Pairs of dense slices.
+    """
+
+    weights: Fetch
+    acts: Fetch
+    rows: list[int]
+    columns: list[int]
+    depths: list[int]
+    dynamic: Ints
+    parts: int
+
+    @classmethod
+    def of(cls, config: PanaceaConfig, case: PanaceaCase) -> Layer:
+        """Return the layer of a case."""
+        result, slicing = case.result, case.slicing
+        weight_keep = result.weight_keep & (slicing.weight_slices > 1)
+        act_keep = result.act_keep.T & (slicing.act_slices > 1)
+        depths = pieces(case.k, config.tile_k)
+        dense = [max(slices - 1, 1) for slices in (slicing.weight_slices, slicing.act_slices)]
+        padding = ((0, 0), (0, -case.k % config.tile_k))
+        masks = [
+            np.pad(keep, padding).reshape(len(keep), len(depths), config.tile_k).astype(np.float32)
+            for keep in (weight_keep, act_keep)
+        ]
+        both = np.einsum("ick,jck->cij", *masks, optimize=True)
+        own = [mask.sum(axis=2).T for mask in masks]
+        dynamic = both + dense[1] * own[0][:, :, None] + dense[0] * own[1][:, None, :]
+        return cls(
+            weights=_fetch(config, weight_keep, dense[0], config.peas, depths),
+            acts=_fetch(config, act_keep, dense[1], config.groups, depths),
+            rows=pieces(case.n, config.m_step),
+            columns=pieces(case.m, config.tile_n),
+            depths=depths,
+            dynamic=np.rint(dynamic).astype(np.int64),
+            parts=dense[0] * dense[1],
+        )
+
+
+def _fetch(config: PanaceaConfig, keep: NDArray[np.bool_], dense: int, size: int, depths: list[int]) -> Fetch:
+    """Return the cycles and words of an operand's tiles; see ``hdl.panacea.fetcher``."""
+    groups = len(keep)
+    stored = rle.count_stored(rle.encode(keep, sub_tile=config.tile_k).positions, keep.shape, config.tile_k)
+    tiles = -(-groups // size)
+    present = np.zeros((tiles * size, len(depths)), np.int64)
+    present[:groups] = 1
+    quads = np.zeros_like(present)
+    quads[:groups] = -(-stored // config.quad)
+    shape = (tiles, size, len(depths))
+    present, quads = (array.reshape(shape).transpose(0, 2, 1) for array in (present, quads))
+    after = np.cumsum(quads, axis=2)
+    read = -(-after // config.quads)
+    fetched = np.diff(read, axis=2, prepend=0)
+    chunks = np.array([-(-depth // config.lanes) for depth in depths]) * dense
+    cycles = np.maximum(quads, chunks[None, :, None]) + fetched
+    words = 1 + present.sum(axis=2) * chunks[None, :] + read[:, :, -1]
+    return Fetch(cycles=cycles * present, words=words)
+
+
+def groups_of(size: int) -> int:
+    """Return the groups of v that hold ``size``."""
+    return -(-size // VECTOR)
