@@ -122,10 +122,14 @@ class Drain(Block):
         # All K tiles of an output tile are one here.
         skipping = Signal()
         m.d.comb += [skipping.eq(loop.active & ~tile.last_k & ~self.start), loop.step.eq(skipping | tile_ends)]
+        # Until a bank is given back, `ready` may still speak of it.
+        owed = Signal()
         with m.If(~running):
-            m.d.sync += running.eq(self.ready & loop.active & tile.last_k)
+            m.d.sync += running.eq(self.ready & loop.active & tile.last_k & ~owed)
         with m.Elif(tile_ends):
-            m.d.sync += [running.eq(0), bank.eq(~bank)]
+            m.d.sync += [running.eq(0), bank.eq(~bank), owed.eq(1)]
+        with m.If(self.drained):
+            m.d.sync += owed.eq(0)
         for index in range(config.peas):
             m.d.comb += self.read_en[index].eq(reads & (pea == index))
         m.d.comb += [

@@ -22,6 +22,7 @@ class DrainTimes:
         self._output = OutputTimes(config, slices, case.keep)
         self._k_tiles = -(-case.k // config.tile_k)
         self._idle = 1  # first cycle in which the drain may look at the present output tile's K tiles
+        self._drained = 0  # the psum bank before was given back
         self._waits: deque[tuple[int, int]] = deque(maxlen=4)  # a block stands at the output and is not taken
         self.stalled = 0
 
@@ -38,7 +39,7 @@ class DrainTimes:
         Returns the cycle in which its psum bank is given back, and that of its last read.
         """
         # One K tile a cycle is passed over; then the drain starts in the cycle after it sees the last one.
-        cycle = max(complete, self._idle + self._k_tiles - 1) + 1
+        cycle = max(complete, self._idle + self._k_tiles - 1, self._drained + 1) + 1
         blocks = self._blocks(row, rows, n_tile, columns)
         for index, (keep, flags) in enumerate(blocks):
             read = self._moves(cycle)
@@ -49,8 +50,8 @@ class DrainTimes:
             if accepted > offered:
                 self._waits.append((offered, accepted))
             cycle = read + 1
-        self._idle = read + 1
-        return self._moves(read + 1), read
+        self._idle, self._drained = read + 1, self._moves(read + 1)
+        return self._drained, read
 
     def _moves(self, cycle: int) -> int:
         """Return the first cycle from ``cycle`` on in which the pipeline moves."""
