@@ -14,6 +14,8 @@ from bitfabric.hdl.arith.pwl import PiecewiseLinear
 from bitfabric.hdl.arith.requantizer import Requantizer
 from bitfabric.hdl.block import Block
 from bitfabric.hdl.config import DesignConfig, param
+from bitfabric.hdl.panacea.config import PanaceaConfig
+from bitfabric.hdl.panacea.top import PanaceaTop
 from bitfabric.hdl.systolic_os.array import SystolicOsArray
 from bitfabric.hdl.systolic_os.config import SystolicOsConfig
 from bitfabric.hdl.systolic_os.top import SystolicOsTop
@@ -96,6 +98,12 @@ DESIGNS = {
             "output-stationary systolic array with its AXI machine",
             SystolicOsConfig,
             SystolicOsTop,
+        ),
+        Entry(
+            "panacea",
+            "bit-slice GEMM core that skips frequent slice-vectors, with memories, post-processing and AXI machine",
+            PanaceaConfig,
+            PanaceaTop,
         ),
     )
 }

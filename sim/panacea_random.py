@@ -51,7 +51,6 @@ def random_case(
     low, size = slicing.skipped(point) << slicing.ho_shift, 1 << slicing.ho_shift
     half, near = 1 << (weight_bits - 1), 8 ** (slicing.weight_slices - 1)
     case = PanaceaCase(
-        name=f"M{m} K{k} N{n}",
         acts=fields.pop("acts", _operand(rng, m, k, (0, 2**act_bits), (low, low + size))),
         weights=fields.pop("weights", _operand(rng, n, k, (-half, half), (-near, near)).T),
         weight_bits=weight_bits,
@@ -69,13 +68,9 @@ def random_case(
         tried: Fields = {mode: True}
         if mode not in fields and wanted and fits(config, replace(case, **tried)):
             case = replace(case, **tried)
-    parts = (
-        f"w{weight_bits} a{act_bits}",
-        f"l{low_bits}" * (low_bits > 4),
-        "codes" * case.codes,
-        *(name * getattr(case, name) for name in ("dtp", "resident", "keep", "from_omem")),
-    )
-    return replace(case, name=" ".join([case.name, *filter(None, parts)]))
+    widths_text = f"w{weight_bits}a{act_bits}" + f"l{low_bits}" * (low_bits > 4)
+    modes_text = [name for name in ("codes", "dtp", "resident", "keep", "from_omem") if getattr(case, name)]
+    return replace(case, name=" ".join([widths_text, *modes_text]))
 
 
 def random_cases(config: PanaceaConfig, seed: int, count: int) -> list[PanaceaCase]:
