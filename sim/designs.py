@@ -106,15 +106,16 @@ class SimulatedDesign:
         self.check_gemm(config, m, k, n)
         return self.model(config, m, k, n, requantize=requantize, **given)
 
-    def step(self, config: Any, case: Case, cycles: Cycles) -> Step:
-        """Return the run of ``case``, for which the cycle model says ``cycles``.
+    def step(self, config: Any, case: Case, cycles: Cycles | None = None) -> Step:
+        """Return the run of ``case``; ``cycles`` is what the cycle model says of it, if that is known.
 
         Raises
         ------
         ParameterError
             If the machine cannot compute it.
         """
-        return self.make_step(config, self.name, case, cycles)
+        case.check(config)
+        return self.make_step(config, self.name, case, cycles or self.case_cycles(config, case))
 
 
 def _systolic(name: str, gemm_cycles: Callable[..., Cycles]) -> SimulatedDesign:

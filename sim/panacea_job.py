@@ -150,9 +150,10 @@ def panacea_step(config: PanaceaConfig, design: str, case: PanaceaCase, cycles: 
     case.check(config)
     registers = panacea_registers(config, design)
     status, done = registers.offset("status"), registers.constants()["STATUS_DONE_MASK"]
-    counters = {f"{name}_cycles": cycles.breakdown[name] for name in COUNTERS if name != "total"}
     # Stalls change the cycles, never the status (done, no error) and what has been multiplied and read.
-    counters |= {"status": done, "total_cycles": cycles.total, **case.counts(config)}
+    counters = {"status": done, **case.counts(config)}
+    counters |= {f"{name}_cycles": cycles.breakdown[name] for name in COUNTERS if name != "total"}
+    counters["total_cycles"] = cycles.total
     names = (*(f"{name}_cycles" for name in COUNTERS), *EVENTS)
     return Step(
         name=case.name,
