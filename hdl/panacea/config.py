@@ -67,15 +67,15 @@ class PanaceaConfig(DesignConfig):
     tile_k: int = param(32, "K positions of a sub-tile, T_K", choices=(4, 8, 16, 32))
     tile_n: int = param(64, "tokens of an activation tile, T_N", low=4, high=128)
     act_slots: int = param(
-        4, "activation sub-tiles in the global activation buffer, which the PEAs may be apart", low=2, high=8
+        6, "activation sub-tiles in the global activation buffer, which the PEAs may be apart", low=2, high=8
     )
     max_weight_bits: int = param(10, "widest weights", unit="bits", tag="paper", choices=(4, 7, 10))
     max_act_bits: int = param(12, "widest activations", unit="bits", tag="paper", choices=(4, 8, 12))
     acc_bits: int = param(32, "width of a psum", unit="bits", low=16, high=32)
     k_max: int = param(65535, "largest K that a GEMM may have", unit="elements", low=1, high=65535)
     wmem_words: int = param(3840, "words of axis_data_bits in WMEM (120 KB)", low=8, high=1 << 20)
-    amem_words: int = param(1280, "words of axis_data_bits in AMEM (40 KB)", low=8, high=1 << 20)
-    omem_words: int = param(1024, "words of axis_data_bits in OMEM's two halves (32 KB)", low=8, high=1 << 20)
+    amem_words: int = param(1792, "words of axis_data_bits in AMEM (56 KB)", low=8, high=1 << 20)
+    omem_words: int = param(512, "words of axis_data_bits in OMEM's two halves (16 KB)", low=8, high=1 << 20)
     omem_records: int = param(64, "activation tiles that a half of OMEM can keep", low=1, high=4096)
     segments: int = param(32, "segments of the piecewise-linear function", choices=(16, 32, 64))
     axis_data_bits: int = param(

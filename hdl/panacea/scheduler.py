@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Array, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib.wiring import In, Member, Out
 
 from bitfabric.hdl.block import Block, place
@@ -75,8 +75,9 @@ class WorkloadScheduler(Block):
     Static operators take up to S products of one pair of dense slices per cycle, dynamic ones up to D products with
     an HO slice; each class is at its own sub-tile, at most ``act_slots`` apart. Every sub-tile takes a class at least
     one cycle. With DTP a sub-tile meets two weight tiles: static operators serve the first tile's products, then the
-    second's; dynamic ones the first tile's, the second's, and then the second's static products as far as the static
-    operators leave them. ``work`` is registered: latency 1.
+    second's; dynamic ones the first tile's, then the second's, and where no such product is left for an operator, the
+    second's static products that the static operators leave [paper]. What one class can finish alone in the next
+    cycle is left to it, while the other goes on to the next sub-tile [ours]. ``work`` is registered: latency 1.
 
     Parameters
     ----------
@@ -181,37 +182,66 @@ class WorkloadScheduler(Block):
     ) -> tuple[Any, Signal, Signal, Any, Signal]:
         """Let both classes take the second weight tile's products of two dense slices.
 
-        The place in them is that of the class ahead: it leaves its sub-tile only when they are all taken, so that
-        for the one behind there are none.
+        The place in them is that of the class ahead: it leaves its sub-tile only when they are all taken, or when the
+        other one takes the rest in the next cycle, so that for the one behind there are none else.
         """
         config = self._config
         at = Signal(sequence_layout(config))
+        tail = Signal()  # one class has left the rest to the other, which takes it in this cycle
         statics, dynamics = Signal(), Signal()  # who takes some
+        own, other = (lead >= 0) & ~tail, (lead <= 0) & ~tail
         m.d.comb += [
-            statics.eq(static.ready & static.active[1] & first.done & (lead >= 0) & ~at.done),
-            dynamics.eq(dynamic.ready & dynamic.active[1] & picks_done & (lead <= 0) & ~at.done),
+            statics.eq(
+                static.ready & static.active[1] & first.done & ~at.done & (own | ((lead < 0) & tail))
+            ),
+            dynamics.eq(
+                dynamic.ready
+                & dynamic.active[1]
+                & ~at.done
+                & ((picks_done & (other | ((lead > 0) & tail))) | (picking & second & other))
+            ),
         ]
-        k_valid = Mux(lead < 0, dynamic.info.k_valid, static.info.k_valid)
+        k_valid = Signal.like(static.info.k_valid, name="shared_k_valid")
+        m.d.comb += k_valid.eq(Mux(tail == (lead > 0), dynamic.info.k_valid, static.info.k_valid))
         wide = chunk(m, "second", at, k_valid, config.static_operators, config.static_operators)
         taken = Signal.like(wide, name="second_taken")
         m.d.comb += taken.eq(Mux(statics, wide, 0))
         middle = behind(m, "second_middle", config, at, taken, k_valid, *dense)
-        narrow = chunk(m, "third", middle, k_valid, config.dynamic_operators, config.dynamic_operators)
+        # Operators that no product with an HO slice needs.
+        spare = Signal(range(config.dynamic_operators + 1))
+        m.d.comb += spare.eq(config.dynamic_operators - Mux(picking, picker.count, 0))
+        narrow = chunk(m, "third", middle, k_valid, spare, config.dynamic_operators)
         more = Signal.like(narrow, name="third_taken")
         m.d.comb += more.eq(Mux(dynamics & ~middle.done, narrow, 0))
         after = behind(m, "second_after", config, middle, more, k_valid, *dense)
-        none_left = Signal()
-        m.d.comb += none_left.eq(after.done)
+
+        # The last products need only one of the classes; the other goes on.
+        rest = Signal.like(k_valid, name="rest")
+        one_leaves, static_leaves, dynamic_leaves = Signal(), Signal(), Signal()
+        last_part = (after.weight_slice == dense[0] - 1) & (after.act_slice == dense[1] - 1)
+        picks_end = picks_done | (picking & picker.done & second)
         m.d.comb += [
-            static.finish.eq(static.ready & static_done & (~static.active[1] | (lead < 0) | none_left)),
+            rest.eq(k_valid - after.position),
+            one_leaves.eq(
+                (lead == 0) & ~tail & static.ready & dynamic.ready & static_done & static.active[1] & picks_end
+                & ~after.done & last_part
+            ),
+            static_leaves.eq(one_leaves & (rest <= config.dynamic_operators)),
+            dynamic_leaves.eq(one_leaves & ~static_leaves & (rest <= config.static_operators)),
+        ]
+        m.d.sync += tail.eq(static_leaves | dynamic_leaves)
+        # A class behind the other has none left, but for a tail.
+        static_ends, dynamic_ends = Signal(), Signal()
+        m.d.comb += [
+            static_ends.eq(Mux(lead < 0, ~tail | after.done, (after.done & ~tail) | static_leaves)),
+            dynamic_ends.eq(Mux(lead > 0, ~tail | after.done, (after.done & ~tail) | dynamic_leaves)),
+            static.finish.eq(static.ready & static_done & (~static.active[1] | static_ends)),
             dynamic.finish.eq(
-                dynamic.ready
-                & dynamic_done
-                & (~dynamic.active[1] | ((second | picks_done) & ((lead > 0) | none_left)))
+                dynamic.ready & dynamic_done & (~dynamic.active[1] | (picks_end & dynamic_ends))
             ),
         ]
         m.d.sync += at.eq(after)
-        with m.If((static.finish & (lead >= 0)) | (dynamic.finish & (lead <= 0))):
+        with m.If(after.done & ((static.finish & (lead >= 0)) | (dynamic.finish & (lead <= 0)) | tail)):
             m.d.sync += at.eq(0)
         with m.If(picking & picker.done):
             with m.If(dynamic.active[1] & ~second):
@@ -250,8 +280,10 @@ class WorkloadScheduler(Block):
             m.d.comb += [pick.eq(picker.picks[index]), pick.valid.eq(picking & picker.picks[index].valid)]
             if shared is not None:
                 _, _, more, middle, _ = shared
-                with m.If(more != 0):
-                    m.d.comb += static_pick(pick, more > index, middle.position + index, middle)
+                place_in = Signal(signed(config.dynamic_operators.bit_length() + 1), name=f"spare{index}")
+                m.d.comb += place_in.eq(index - Mux(picking, picker.count, 0))
+                with m.If((place_in >= 0) & (more > place_in)):
+                    m.d.comb += static_pick(pick, 1, middle.position + place_in, middle)
         tiles: tuple[Value, Value] = (Const(0, 1), Const(0, 1))
         static_count, dynamic_count = Mux(takes, count, 0), Mux(picking, picker.count, 0)
         if shared is not None:

@@ -86,39 +86,57 @@ class ClassTimes:
         length = tile.parts * -(-tile.k_valid // config.static_operators)
         static_last = static + np.where(active, length, 1) - 1
         marks.add(static, static_last, active)
-        at = dynamic
+        at, spare = dynamic, dynamic
         for works, products in zip(tile.active, tile.dynamic, strict=True):
             cycles = -(-products // config.dynamic_operators)
             marks.add(at, at + cycles - 1, works)
             at = at + np.where(works, np.maximum(cycles, 1), 0)
+            spare = np.maximum(cycles, 1) * config.dynamic_operators - products
         dynamic_last = np.where(active, at - 1, dynamic)
         if len(tile.active) > 1 and tile.active[1].any():
             both = tile.active[1]
-            begin, end = self._share(tile, static_last + 1, dynamic_last + 1)
+            begin, end, ends = self._share(tile, static_last + 1, dynamic_last + 1, spare)
             marks.add(begin, end, both)
-            static_last = np.where(both, np.maximum(static_last, end), static_last)
-            dynamic_last = np.where(both, np.maximum(dynamic_last, end), dynamic_last)
+            static_last = np.where(both, np.maximum(static_last, ends[0]), static_last)
+            dynamic_last = np.where(both, np.maximum(dynamic_last, ends[1]), dynamic_last)
         self._static, self._dynamic = static_last, dynamic_last
         return np.maximum(static_last, dynamic_last)
 
-    def _share(self, tile: SubTile, static: Ints, dynamic: Ints) -> tuple[Ints, Ints]:
-        """Return the first and last cycle of the second weight tile's products of two dense slices.
+    def _share(
+        self, tile: SubTile, static: Ints, dynamic: Ints, spare: Ints
+    ) -> tuple[Ints, Ints, tuple[Ints, Ints]]:
+        """Return when the second weight tile's products of two dense slices are taken: first and last cycle.
 
-        ``static`` and ``dynamic`` are the first cycles in which the classes may take some.
+        ``static`` and ``dynamic`` are the first cycles in which the classes have nothing else to do; in the one before
+        there are ``spare`` dynamic operators. Last comes the cycle in which each class leaves.
         """
         config = self._config
-        begin = np.minimum(static, dynamic)
-        cycle = begin.copy()
+        begin = np.minimum(static, dynamic - 1)
+        both = np.maximum(static, dynamic) - 1  # from then on one class can leave the rest to the other
+        cycle = begin - 1
         part, position = np.zeros_like(cycle), np.zeros_like(cycle)
+        leaves = [np.full_like(cycle, -1) for _ in range(2)]
+        widths = (config.static_operators, config.dynamic_operators)
         while True:
-            for first, width in ((static, config.static_operators), (dynamic, config.dynamic_operators)):
-                takes = (cycle >= first) & (part < tile.parts)
-                position = position + np.where(takes, np.minimum(width, tile.k_valid - position), 0)
+            most = (
+                np.where(cycle >= static, widths[0], 0),
+                np.where(cycle >= dynamic, widths[1], np.where(cycle == dynamic - 1, spare, 0)),
+            )
+            for width in most:
+                left = np.where(part < tile.parts, tile.k_valid - position, 0)
+                position = position + np.minimum(width, left)
                 ends = position == tile.k_valid
                 part, position = part + ends, np.where(ends, 0, position)
             going = part < tile.parts
             if not going.any():
-                return begin, cycle
+                exits = [np.where(leave < 0, cycle, leave) for leave in leaves]
+                return begin, cycle, (exits[0], exits[1])
+            left = tile.k_valid - position
+            stays = (part == tile.parts - 1) & (cycle >= both) & (leaves[0] < 0) & (leaves[1] < 0)
+            narrow, wide = stays & (left <= widths[1]), stays & (left > widths[1]) & (left <= widths[0])
+            leaves = [np.where(narrow, cycle, leaves[0]), np.where(wide, cycle, leaves[1])]
+            # Who has left takes no more.
+            static, dynamic = np.where(narrow, cycle + 2, static), np.where(wide, cycle + 3, dynamic)
             cycle = cycle + going
 
 
