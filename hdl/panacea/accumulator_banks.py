@@ -70,7 +70,9 @@ class AccumulatorBanks(Block):
         m.d.sync += [adding.eq(self.en), bank.eq(self.bank), word.eq(self.word)]
         with m.If(self.read_en):
             m.d.sync += read_bank.eq(self.read_bank)
-        rams = [place(m, f"bank{index}", Ram(lanes * bits, self._depth, transparent=True)) for index in range(2)]
+        rams = [
+            place(m, f"bank{index}", Ram(lanes * bits, self._depth, transparent=True)) for index in range(2)
+        ]
         live = [Signal(self._depth, name=f"live{index}") for index in range(2)]
         old = Array(ram.read_data for ram in rams)[bank]
         has_old = Signal()

@@ -87,7 +87,9 @@ class ActBuffer(Block):
         """Keep a count of slots for every PEA."""
         m = Module()
         config = self._config
-        claiming, landing = (Signal(range(config.act_slots), name=name) for name in ("claiming", "landing_in"))
+        claiming, landing = (
+            Signal(range(config.act_slots), name=name) for name in ("claiming", "landing_in")
+        )
         m.d.comb += self.filled.eq(self.landing & self.i.last)
 
         def advance(pointer: Signal) -> None:

@@ -53,7 +53,9 @@ class PanaceaConfig(DesignConfig):
         "paper": {},
     }
 
-    peas: int = param(16, "processing element arrays; each has v output channels", tag="paper", low=1, high=64)
+    peas: int = param(
+        16, "processing element arrays; each has v output channels", tag="paper", low=1, high=64
+    )
     dynamic_operators: int = param(
         4, "operators of a PEA for products with an HO slice, D", tag="paper", low=1, high=16
     )
@@ -87,7 +89,9 @@ class PanaceaConfig(DesignConfig):
         if self.tile_n % VECTOR:
             raise ParameterError("tile_n", self.tile_n, f"a multiple of {VECTOR}")
         if self.m_step % self.tile_k:
-            allowed = f"a multiple of tile_k/{VECTOR}={self.tile_k // VECTOR}, so that outputs are whole sub-tiles"
+            allowed = (
+                f"a multiple of tile_k/{VECTOR}={self.tile_k // VECTOR}, so that outputs are whole sub-tiles"
+            )
             raise ParameterError("peas", self.peas, allowed)
         for name, count in (("peas", self.peas), ("tile_n", self.groups)):
             if count * self.count_bits > self.axis_data_bits:

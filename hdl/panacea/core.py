@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Member, Out
 
 from bitfabric.hdl.arith.tree import balanced_sum
 from bitfabric.hdl.block import Block, place
@@ -52,7 +52,7 @@ class PanaceaCore(Block):
 
     def __init__(self, config: PanaceaConfig):
         self._config = config
-        memories = {}
+        memories: dict[str, Member] = {}
         for name, words in (("wmem", config.wmem_words), ("amem", config.amem_words)):
             address = address_bits(words)
             memories |= {

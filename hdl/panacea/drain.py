@@ -121,7 +121,10 @@ class Drain(Block):
                         m.d.sync += [half.eq(0), pea.eq(0), second.eq(more)]
         # All K tiles of an output tile are one here.
         skipping = Signal()
-        m.d.comb += [skipping.eq(loop.active & ~tile.last_k & ~self.start), loop.step.eq(skipping | tile_ends)]
+        m.d.comb += [
+            skipping.eq(loop.active & ~tile.last_k & ~self.start),
+            loop.step.eq(skipping | tile_ends),
+        ]
         # Until a bank is given back, `ready` may still speak of it.
         owed = Signal()
         with m.If(~running):
@@ -164,7 +167,9 @@ class Drain(Block):
         self._combine(m, en, reads, tile_ends, pea, flags)
         return m
 
-    def _combine(self, m: Module, en: Signal, reads: Value, tile_ends: Value, pea: Signal, flags: Signal) -> None:
+    def _combine(
+        self, m: Module, en: Signal, reads: Value, tile_ends: Value, pea: Signal, flags: Signal
+    ) -> None:
         """Select, add and compensate; every stage holds while the block ahead waits."""
         config, job = self._config, self.job
         valid = [Signal(name=f"valid{stage}") for stage in (1, 2, 3)]

@@ -70,9 +70,7 @@ class FlexibleScheduler(Block):
         ]
         with m.If(busy):
             m.d.sync += fresh.eq(cursor.finish)
-        m.d.comb += cursor.finish.eq(
-            cursor.ready & (~cursor.active[0] | (after.done & picker.done))
-        )
+        m.d.comb += cursor.finish.eq(cursor.ready & (~cursor.active[0] | (after.done & picker.done)))
 
         # What is left of the operators begins the next sub-tile, which has the same K positions.
         begins = Signal()

@@ -12,9 +12,7 @@ from bitfabric.hdl.panacea.config import ENTRY_BITS, INDEX_BITS, VECTOR, VECTOR_
 
 def entry_layout(config: PanaceaConfig) -> data.StructLayout:
     """Return a decoded HO vector: ``keep`` (it takes part in products), ``position`` along K, ``vector``."""
-    return data.StructLayout(
-        {"keep": 1, "position": (config.tile_k - 1).bit_length(), "vector": VECTOR_BITS}
-    )
+    return data.StructLayout({"keep": 1, "position": (config.tile_k - 1).bit_length(), "vector": VECTOR_BITS})
 
 
 class IndexDecoder(Block):
@@ -84,9 +82,7 @@ class IndexDecoder(Block):
                 used.eq(self.en & (self.count > number)),
                 at.eq(position + entry[VECTOR_BITS:]),
                 out.eq(used & (at >= self.k_valid)),
-                self.o[number].keep.eq(
-                    used & ~out & (vector != self.skipped.replicate(VECTOR))
-                ),
+                self.o[number].keep.eq(used & ~out & (vector != self.skipped.replicate(VECTOR))),
                 self.o[number].position.eq(at),
                 self.o[number].vector.eq(vector),
             ]

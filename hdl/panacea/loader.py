@@ -177,7 +177,11 @@ class Loader(Block):
                     m.d.sync += [part.eq(0), pea.eq(pea + 1), peas_left.eq(peas_left - 1)]
                     with m.If(peas_left == 1):
                         with m.If(has_b & ~second):
-                            m.d.sync += [second.eq(1), pea.eq(config.peas), peas_left.eq(vectors_of(tile.rows_b))]
+                            m.d.sync += [
+                                second.eq(1),
+                                pea.eq(config.peas),
+                                peas_left.eq(vectors_of(tile.rows_b)),
+                            ]
                         with m.Else():
                             m.d.comb += self.params_done.eq(1)
                             plan_tile()
@@ -217,7 +221,11 @@ class Loader(Block):
             streamed.eq(sends_acts & ~job.from_omem),  # activations, for every tile of this M step
             last_weights.eq(~acts & (second | ~has_b) & ~streamed),
             final.eq(
-                item_ends & tile.last_m & tile.last_k & (tile.last_n | ~streamed) & (last_weights | (acts & ~kept))
+                item_ends
+                & tile.last_m
+                & tile.last_k
+                & (tile.last_n | ~streamed)
+                & (last_weights | (acts & ~kept))
             ),
             self.framing_error.eq(self.i.valid & self.i.ready & (self.i.payload.last != final)),
         ]

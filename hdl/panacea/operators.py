@@ -68,7 +68,9 @@ class Operators(Block):
                 totals = (
                     balanced_sum([Mux(self.second[i], 0, value) for i, value in enumerate(shifted)]),
                     # These are products of the least significant slices.
-                    balanced_sum([Mux(self.second[i], products[i][lane], 0) for i in range(config.operators)]),
+                    balanced_sum(
+                        [Mux(self.second[i], products[i][lane], 0) for i in range(config.operators)]
+                    ),
                 )
             else:
                 split = config.static_operators

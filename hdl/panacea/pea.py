@@ -171,7 +171,9 @@ class Pea(Block):
                 compensator.takes[index - first].eq(operand.act_top),
                 compensator.slice[index - first].eq(operand.weight_index),
             ]
-        sums = [Signal(signed(compensator.sum_bits), name=f"weights{r}", reset_less=True) for r in range(VECTOR)]
+        sums = [
+            Signal(signed(compensator.sum_bits), name=f"weights{r}", reset_less=True) for r in range(VECTOR)
+        ]
         m.d.sync += [a.eq(b) for a, b in zip(sums, compensator.sums, strict=True)]
         banks = [
             place(m, f"psum_{path}", AccumulatorBanks(LANES, config.acc_bits, sum_bits(config), words))

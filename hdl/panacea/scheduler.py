@@ -148,7 +148,18 @@ class WorkloadScheduler(Block):
         shared = None
         if config.dtp:
             shared = self._share(
-                m, static, dynamic, lead, dense, first, picker, picking, picks_done, static_done, dynamic_done, second
+                m,
+                static,
+                dynamic,
+                lead,
+                dense,
+                first,
+                picker,
+                picking,
+                picks_done,
+                static_done,
+                dynamic_done,
+                second,
             )
         else:
             m.d.comb += [
@@ -158,8 +169,8 @@ class WorkloadScheduler(Block):
         self._issue(m, work, static, dynamic, first, count, takes, picker, picking, second, shared)
         m.d.sync += [self.work.eq(work), self.release.eq(release)]
         for tile in range(2 if config.dtp else 1):
-            ends = (cursor.tile_ends & cursor.active[tile] for cursor in (static, dynamic))
-            _, both = joined(m, f"weights{tile}", *ends, 2)
+            one, other = (cursor.tile_ends & cursor.active[tile] for cursor in (static, dynamic))
+            _, both = joined(m, f"weights{tile}", one, other, 2)
             m.d.sync += self.weights_release[tile].eq(both)
         _, outputs = joined(m, "output", static.output_ends, dynamic.output_ends, 2)
         m.d.sync += self.output_done.eq(outputs)
@@ -191,9 +202,7 @@ class WorkloadScheduler(Block):
         statics, dynamics = Signal(), Signal()  # who takes some
         own, other = (lead >= 0) & ~tail, (lead <= 0) & ~tail
         m.d.comb += [
-            statics.eq(
-                static.ready & static.active[1] & first.done & ~at.done & (own | ((lead < 0) & tail))
-            ),
+            statics.eq(static.ready & static.active[1] & first.done & ~at.done & (own | ((lead < 0) & tail))),
             dynamics.eq(
                 dynamic.ready
                 & dynamic.active[1]
@@ -223,8 +232,15 @@ class WorkloadScheduler(Block):
         m.d.comb += [
             rest.eq(k_valid - after.position),
             one_leaves.eq(
-                (lead == 0) & ~tail & static.ready & dynamic.ready & static_done & static.active[1] & picks_end
-                & ~after.done & last_part
+                (lead == 0)
+                & ~tail
+                & static.ready
+                & dynamic.ready
+                & static_done
+                & static.active[1]
+                & picks_end
+                & ~after.done
+                & last_part
             ),
             static_leaves.eq(one_leaves & (rest <= config.dynamic_operators)),
             dynamic_leaves.eq(one_leaves & ~static_leaves & (rest <= config.static_operators)),

@@ -101,15 +101,15 @@ class PanaceaTop(Block):
             machine.table_en.eq(registers.pwl_write_write),
             machine.table_addr.eq(registers.pwl_write_segment),
             machine.table_data.eq(registers.pwl_low | (registers.pwl_write_high << 32)),
-            ends.eq(
-                Mux(job.keep, machine.done, self.m_axis_tvalid & self.m_axis_tready & self.m_axis_tlast)
-            ),
+            ends.eq(Mux(job.keep, machine.done, self.m_axis_tvalid & self.m_axis_tready & self.m_axis_tlast)),
             errors.eq(busy & Cat(getattr(machine, name) for name in ERROR_PORTS).any()),
             stop.eq(errors | (busy & ends)),
             registers.status_busy.eq(busy),
             registers.status_done.eq(busy & ends & ~errors),
             *(
-                getattr(registers, f"status_{name.removesuffix('_error')}_error").eq(busy & getattr(machine, name))
+                getattr(registers, f"status_{name.removesuffix('_error')}_error").eq(
+                    busy & getattr(machine, name)
+                )
                 for name in ERROR_PORTS
             ),
             registers.array_peas.eq(config.peas),
@@ -135,7 +135,9 @@ class PanaceaTop(Block):
         config = self._config
         job = Signal(JOB, reset_less=True)
         widths, next_widths = registers.format_weight_slices, registers.next_format_slices
-        acts, drop, zero_point = (getattr(registers, f"format_{n}") for n in ("act_slices", "drop", "zero_point"))
+        acts, drop, zero_point = (
+            getattr(registers, f"format_{n}") for n in ("act_slices", "drop", "zero_point")
+        )
         # Bits of W·X: those of the operands and ceil(log2 K).
         k_bits = Signal(range(DIMENSION_BITS + 1))
         for bit in range(DIMENSION_BITS):
@@ -199,9 +201,7 @@ class PanaceaTop(Block):
         self, m: Module, registers: AxiLiteRegisters, machine: PanaceaMachine, start: Signal, busy: Signal
     ) -> None:
         """Put every cycle of a layer into one of four counters, and count what happens in it."""
-        counts = {
-            name: Signal(32, name=f"{name}_count", reset_less=True) for name in (*COUNTERS, *EVENTS)
-        }
+        counts = {name: Signal(32, name=f"{name}_count", reset_less=True) for name in (*COUNTERS, *EVENTS)}
         for name in COUNTERS:
             m.d.comb += getattr(registers, f"{name}_cycles").eq(counts[name])
         for name in EVENTS:

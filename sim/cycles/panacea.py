@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bitfabric.hdl.panacea.config import VECTOR, PanaceaConfig
+from bitfabric.hdl.panacea.config import PanaceaConfig
 from bitfabric.hdl.panacea.pea import PIPELINE
-from bitfabric.quant.slicing import unsigned_slices
 from bitfabric.sim.cycles import Cycles
 from bitfabric.sim.cycles.panacea_drain import DrainTimes
 from bitfabric.sim.cycles.panacea_pea import Bools, ClassTimes, FlexibleTimes, Ints, Marks, SubTile
@@ -126,6 +124,8 @@ class _Walk:
     def run(self) -> tuple[int, int]:
         """Return the layer's cycles and those in which the post-processing unit keeps blocks waiting."""
         layer = self._layer
+        read = 0
+        finished = np.zeros(self._config.peas, np.int64)
         for step, tiles in enumerate(self._steps):
             for n_tile, columns in enumerate(layer.columns):
                 for k_tile in range(len(layer.depths)):
@@ -199,16 +199,3 @@ class _Walk:
         peas = self._config.peas
         own = values[tile * peas : (tile + 1) * peas]
         return np.pad(own, (0, peas - len(own)))
-
-
-def kept_vectors(case: PanaceaCase) -> NDArray[np.bool_] | None:
-    """Return which HO vectors of the outputs are stored, (channels, token groups); None without slices."""
-    if not case.codes:
-        return None
-    slicing = case.next_slicing
-    if slicing.act_slices == 1:
-        return np.zeros((case.n, groups_of(case.m)), np.bool_)
-    high = unsigned_slices(case.outputs, case.next_bits, case.next_low_bits)[-1]
-    differs = high != slicing.skipped(case.next_zero_point)
-    padded = np.pad(differs, ((0, 0), (0, -case.m % VECTOR)))
-    return padded.reshape(case.n, -1, VECTOR).any(axis=2)

@@ -6,7 +6,7 @@ from collections import deque
 
 from bitfabric.hdl.panacea.config import VECTOR, PanaceaConfig
 from bitfabric.sim.cycles.panacea_output import OutputTimes
-from bitfabric.sim.cycles.panacea_tiles import groups_of
+from bitfabric.sim.cycles.panacea_tiles import groups_of, kept_vectors
 from bitfabric.sim.panacea_case import PanaceaCase
 
 
@@ -14,8 +14,6 @@ class DrainTimes:
     """Follow ``Drain`` and ``PanaceaOutput`` through a layer, output tile by output tile."""
 
     def __init__(self, config: PanaceaConfig, case: PanaceaCase):
-        from bitfabric.sim.cycles.panacea import kept_vectors
-
         self._config, self._case = config, case
         self._kept = kept_vectors(case)
         slices = case.next_slicing.act_slices if case.codes else 0
@@ -41,6 +39,7 @@ class DrainTimes:
         # One K tile a cycle is passed over; then the drain starts in the cycle after it sees the last one.
         cycle = max(complete, self._idle + self._k_tiles - 1, self._drained + 1) + 1
         blocks = self._blocks(row, rows, n_tile, columns)
+        read = cycle
         for index, (keep, flags) in enumerate(blocks):
             read = self._moves(cycle)
             offered = self._moves(self._moves(read + 1) + 1) + 1

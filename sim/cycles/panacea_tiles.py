@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from bitfabric.hdl.panacea.config import VECTOR, PanaceaConfig
 from bitfabric.quant import rle
+from bitfabric.quant.slicing import unsigned_slices
 from bitfabric.sim.panacea_case import PanaceaCase
 
 Ints = NDArray[np.int64]
@@ -93,12 +94,13 @@ def _fetch(config: PanaceaConfig, keep: NDArray[np.bool_], dense: int, size: int
     groups = len(keep)
     stored = rle.count_stored(rle.encode(keep, sub_tile=config.tile_k).positions, keep.shape, config.tile_k)
     tiles = -(-groups // size)
-    present = np.zeros((tiles * size, len(depths)), np.int64)
-    present[:groups] = 1
-    quads = np.zeros_like(present)
-    quads[:groups] = -(-stored // config.quad)
-    shape = (tiles, size, len(depths))
-    present, quads = (array.reshape(shape).transpose(0, 2, 1) for array in (present, quads))
+
+    def by_tile(values: Ints) -> Ints:
+        padded = np.zeros((tiles * size, len(depths)), np.int64)
+        padded[:groups] = values
+        return padded.reshape(tiles, size, len(depths)).transpose(0, 2, 1)
+
+    present, quads = by_tile(np.ones_like(stored)), by_tile(-(-stored // config.quad))
     after = np.cumsum(quads, axis=2)
     read = -(-after // config.quads)
     fetched = np.diff(read, axis=2, prepend=0)
@@ -111,3 +113,16 @@ def _fetch(config: PanaceaConfig, keep: NDArray[np.bool_], dense: int, size: int
 def groups_of(size: int) -> int:
     """Return the groups of v that hold ``size``."""
     return -(-size // VECTOR)
+
+
+def kept_vectors(case: PanaceaCase) -> NDArray[np.bool_] | None:
+    """Return which HO vectors of the outputs are stored, (channels, token groups); None without slices."""
+    if not case.codes:
+        return None
+    slicing = case.next_slicing
+    if slicing.act_slices == 1:
+        return np.zeros((case.n, groups_of(case.m)), np.bool_)
+    high = unsigned_slices(case.outputs, case.next_bits, case.next_low_bits)[-1]
+    differs = high != slicing.skipped(case.next_zero_point)
+    padded = np.pad(differs, ((0, 0), (0, -case.m % VECTOR)))
+    return np.asarray(padded.reshape(case.n, -1, VECTOR).any(axis=2))
