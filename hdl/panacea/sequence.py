@@ -42,7 +42,7 @@ def behind(
     act_ends, weight_ends = place.act_slice == act_dense - 1, place.weight_slice == weight_dense - 1
     m.d.comb += [
         after.eq(place.position + count),
-        ends.eq(after == k_valid),
+        ends.eq((count != 0) & (after == k_valid)),  # an empty slot's k_valid may be 0
         result.position.eq(Mux(ends, 0, after)),
         result.act_slice.eq(Mux(ends, ~act_ends & ~place.act_slice, place.act_slice)),
         result.weight_slice.eq(Mux(ends & act_ends, ~weight_ends & ~place.weight_slice, place.weight_slice)),
