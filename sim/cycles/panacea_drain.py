@@ -6,19 +6,16 @@ from collections import deque
 
 from bitfabric.hdl.panacea.config import VECTOR, PanaceaConfig
 from bitfabric.sim.cycles.panacea_output import OutputTimes
-from bitfabric.sim.cycles.panacea_tiles import groups_of, kept_vectors
-from bitfabric.sim.panacea_case import PanaceaCase
+from bitfabric.sim.cycles.panacea_tiles import Modes, groups_of
 
 
 class DrainTimes:
     """Follow ``Drain`` and ``PanaceaOutput`` through a layer, output tile by output tile."""
 
-    def __init__(self, config: PanaceaConfig, case: PanaceaCase):
-        self._config, self._case = config, case
-        self._kept = kept_vectors(case)
-        slices = case.next_slicing.act_slices if case.codes else 0
-        self._output = OutputTimes(config, slices, case.keep)
-        self._k_tiles = -(-case.k // config.tile_k)
+    def __init__(self, config: PanaceaConfig, modes: Modes):
+        self._config, self._modes = config, modes
+        self._output = OutputTimes(config, modes.next_slices, modes.keep)
+        self._k_tiles = -(-modes.k // config.tile_k)
         self._idle = 1  # first cycle in which the drain may look at the present output tile's K tiles
         self._drained = 0  # the psum bank before was given back
         self._waits: deque[tuple[int, int]] = deque(maxlen=4)  # a block stands at the output and is not taken
@@ -29,7 +26,7 @@ class DrainTimes:
         done = self._output.done
         assert done is not None
         # The last beat goes through the stream's register first.
-        return done if self._case.keep else done + 1
+        return done if self._modes.keep else done + 1
 
     def output(self, complete: int, row: int, rows: list[int], n_tile: int, columns: int) -> tuple[int, int]:
         """Drain an output tile (two with DTP) that all PEAs have finished in ``complete``.
@@ -60,7 +57,7 @@ class DrainTimes:
         return cycle
 
     def _is_last(self, row: int, rows: list[int], n_tile: int) -> bool:
-        return row + sum(rows) == self._case.n and n_tile == -(-self._case.m // self._config.tile_n) - 1
+        return row + sum(rows) == self._modes.n and n_tile == -(-self._modes.m // self._config.tile_n) - 1
 
     def _blocks(
         self, row: int, rows: list[int], n_tile: int, columns: int
@@ -75,9 +72,9 @@ class DrainTimes:
                     for start in range(half, end, VECTOR):
                         stop = min(start + VECTOR, end)
                         keep: tuple[bool, ...] = ()
-                        if self._kept is not None:
+                        if self._modes.kept is not None:
                             token_group = n_tile * config.groups + group
-                            keep = tuple(self._kept[row + start : row + stop, token_group])
+                            keep = tuple(self._modes.kept[row + start : row + stop, token_group])
                         ends = stop == end
                         flags = {
                             "last_of_group": ends,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bitfabric.hdl.panacea.config import PanaceaConfig
-from bitfabric.sim.cycles.panacea_tiles import Layer, groups_of
-from bitfabric.sim.panacea_case import PanaceaCase
+from bitfabric.sim.cycles.panacea_tiles import Layer, Modes, groups_of
 
 
 class Ring:
@@ -40,10 +39,10 @@ class Ring:
 class LoaderTimes:
     """Follow the loader; its records are asked for in their order."""
 
-    def __init__(self, config: PanaceaConfig, case: PanaceaCase, layer: Layer, steps: list[list[int]]):
+    def __init__(self, config: PanaceaConfig, modes: Modes, layer: Layer, steps: list[list[int]]):
         self.wmem, self.amem = Ring(config.wmem_words), Ring(config.amem_words)
         self.params_free: list[int] = [0, 0]  # by M step
-        self._records = self._run(config, case, layer, steps)
+        self._records = self._run(config, modes, layer, steps)
         self.weights: dict[tuple[int, int], int] = {}  # (weight tile, K tile): cycle of its last word
         self.acts: dict[tuple[int, int, int], int] = {}  # (M step, N tile, K tile)
 
@@ -60,7 +59,7 @@ class LoaderTimes:
         return self.acts[step, n_tile, k_tile]
 
     def _run(
-        self, config: PanaceaConfig, case: PanaceaCase, layer: Layer, steps: list[list[int]]
+        self, config: PanaceaConfig, modes: Modes, layer: Layer, steps: list[list[int]]
     ) -> Iterator[None]:
         cycle = 1  # the next in which the loader does something; it plans in the first
         for step, tiles in enumerate(steps):
@@ -77,7 +76,7 @@ class LoaderTimes:
                             self.weights[tile, k_tile] = last
                             cycle = last + 1
                             yield
-                    if step == 0 or not case.resident:
+                    if step == 0 or not modes.resident:
                         last = self.amem.write(cycle, int(layer.acts.words[n_tile, k_tile]))
                         self.acts[step, n_tile, k_tile] = last
                         cycle = last + 1

@@ -9,15 +9,61 @@ from numpy.typing import NDArray
 
 from bitfabric.hdl.panacea.config import VECTOR, PanaceaConfig
 from bitfabric.quant import rle
+from bitfabric.quant.panacea import Slicing
 from bitfabric.quant.slicing import unsigned_slices
 from bitfabric.sim.panacea_case import PanaceaCase
 
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 
 def pieces(total: int, step: int) -> list[int]:
     """Return the sizes of the steps that cover ``total``."""
     return [min(step, total - start) for start in range(0, total, step)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Modes:
+    """Hold what the machine is told of a layer; M are tokens, N output channels.
+
+    Members
+    -------
+    m, k, n : int
+        Dimensions.
+    slicing : Slicing
+        Of the operands.
+    dtp, resident, keep : bool
+        As in ``PanaceaCase``.
+    next_slices : int
+        The outputs' slices; 0 if they are accumulators.
+    kept : bool array, (channels, token groups), or None
+        Which HO vectors of the outputs are stored; None without.
+    """
+
+    m: int
+    k: int
+    n: int
+    slicing: Slicing
+    dtp: bool = False
+    resident: bool = False
+    keep: bool = False
+    next_slices: int = 0
+    kept: Bools | None = None
+
+    @classmethod
+    def of(cls, case: PanaceaCase) -> Modes:
+        """Return a case's modes."""
+        return cls(
+            m=case.m,
+            k=case.k,
+            n=case.n,
+            slicing=case.slicing,
+            dtp=case.dtp,
+            resident=case.resident,
+            keep=case.keep,
+            next_slices=case.next_slicing.act_slices if case.codes else 0,
+            kept=kept_vectors(case),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,33 +109,37 @@ class Layer:
     parts: int
 
     @classmethod
-    def of(cls, config: PanaceaConfig, case: PanaceaCase) -> Layer:
-        """Return the layer of a case."""
-        result, slicing = case.result, case.slicing
-        weight_keep = result.weight_keep & (slicing.weight_slices > 1)
-        act_keep = result.act_keep.T & (slicing.act_slices > 1)
-        depths = pieces(case.k, config.tile_k)
+    def of(cls, config: PanaceaConfig, modes: Modes, weight_keep: Bools, act_keep: Bools) -> Layer:
+        """Return the layer of HO vectors kept as said: (channel groups, K) and (token groups, K).
+
+        Of an operand with one slice nothing is kept or skipped, whatever the pattern.
+        """
+        slicing = modes.slicing
+        weight_keep = weight_keep & (slicing.weight_slices > 1)
+        act_keep = act_keep & (slicing.act_slices > 1)
+        depths = pieces(modes.k, config.tile_k)
         dense = [max(slices - 1, 1) for slices in (slicing.weight_slices, slicing.act_slices)]
-        padding = ((0, 0), (0, -case.k % config.tile_k))
+        padding = ((0, 0), (0, -modes.k % config.tile_k))
         masks = [
             np.pad(keep, padding).reshape(len(keep), len(depths), config.tile_k).astype(np.float32)
             for keep in (weight_keep, act_keep)
         ]
-        both = np.einsum("ick,jck->cij", *masks, optimize=True)
+        # Batched matrix products: K tiles first.
+        both = masks[0].transpose(1, 0, 2) @ masks[1].transpose(1, 2, 0)
         own = [mask.sum(axis=2).T for mask in masks]
         dynamic = both + dense[1] * own[0][:, :, None] + dense[0] * own[1][:, None, :]
         return cls(
             weights=_fetch(config, weight_keep, dense[0], config.peas, depths),
             acts=_fetch(config, act_keep, dense[1], config.groups, depths),
-            rows=pieces(case.n, config.m_step),
-            columns=pieces(case.m, config.tile_n),
+            rows=pieces(modes.n, config.m_step),
+            columns=pieces(modes.m, config.tile_n),
             depths=depths,
             dynamic=np.rint(dynamic).astype(np.int64),
             parts=dense[0] * dense[1],
         )
 
 
-def _fetch(config: PanaceaConfig, keep: NDArray[np.bool_], dense: int, size: int, depths: list[int]) -> Fetch:
+def _fetch(config: PanaceaConfig, keep: Bools, dense: int, size: int, depths: list[int]) -> Fetch:
     """Return the cycles and words of an operand's tiles; see ``hdl.panacea.fetcher``."""
     groups = len(keep)
     stored = rle.count_stored(rle.encode(keep, sub_tile=config.tile_k).positions, keep.shape, config.tile_k)
@@ -115,7 +165,7 @@ def groups_of(size: int) -> int:
     return -(-size // VECTOR)
 
 
-def kept_vectors(case: PanaceaCase) -> NDArray[np.bool_] | None:
+def kept_vectors(case: PanaceaCase) -> Bools | None:
     """Return which HO vectors of the outputs are stored, (channels, token groups); None without slices."""
     if not case.codes:
         return None
