@@ -14,8 +14,18 @@ from bitfabric.hdl.arith.pwl import PiecewiseLinear
 from bitfabric.hdl.arith.requantizer import Requantizer
 from bitfabric.hdl.block import Block
 from bitfabric.hdl.config import DesignConfig, param
+from bitfabric.hdl.panacea.compensator import Compensator
 from bitfabric.hdl.panacea.config import PanaceaConfig
+from bitfabric.hdl.panacea.flexible_scheduler import FlexibleScheduler
+from bitfabric.hdl.panacea.index_decoder import IndexDecoder
+from bitfabric.hdl.panacea.operand_mux import OperandMux
+from bitfabric.hdl.panacea.operators import Operators
+from bitfabric.hdl.panacea.outer_product import OuterProduct
+from bitfabric.hdl.panacea.pea import Pea
+from bitfabric.hdl.panacea.ppu import PostProcessor
+from bitfabric.hdl.panacea.scheduler import WorkloadScheduler
 from bitfabric.hdl.panacea.top import PanaceaTop
+from bitfabric.hdl.panacea.weight_buffer import WeightBuffer
 from bitfabric.hdl.systolic_os.array import SystolicOsArray
 from bitfabric.hdl.systolic_os.config import SystolicOsConfig
 from bitfabric.hdl.systolic_os.top import SystolicOsTop
@@ -53,6 +63,11 @@ class BitBrickConfig(DesignConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class OuterProductConfig(DesignConfig):
+    """An outer-product calculator has no parameters."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RequantizerConfig(DesignConfig):
     """Hold a requantizer's parameters; see ``Requantizer``."""
 
@@ -82,6 +97,16 @@ def _keywords(block: Callable[..., Block]) -> Callable[[Any], Block]:
 
 def _ws_pe(config: SystolicWsConfig) -> Block:
     return SystolicWsPe(config.act_bits, config.weight_bits, config.psum_bits, config.weight_buffering)
+
+
+def _compensator(config: PanaceaConfig) -> Block:
+    # As a PEA has it: HO activations only meet the dynamic operators, or any in the flexible form.
+    operators = config.operators if config.flexible else config.dynamic_operators
+    return Compensator(operators, (config.max_weight_bits - 4) // 3 + 1)
+
+
+def _workload_scheduler(config: PanaceaConfig) -> Block:
+    return FlexibleScheduler(config) if config.flexible else WorkloadScheduler(config)
 
 
 DESIGNS = {
@@ -121,6 +146,29 @@ BLOCKS = {
         ),
         Entry("requantizer", "32-bit accumulator to 8-bit output", RequantizerConfig, _keywords(Requantizer)),
         Entry("pwl", "piecewise-linear function unit", PwlConfig, _keywords(PiecewiseLinear)),
+        Entry("panacea_pea", "Panacea's processing element array, its buffers included", PanaceaConfig, Pea),
+        Entry(
+            "outer_product", "16 multipliers of 4 x 4 bits", OuterProductConfig, lambda config: OuterProduct()
+        ),
+        Entry("operators", "a PEA's outer products, shifts and adder trees", PanaceaConfig, Operators),
+        Entry(
+            "compensator",
+            "sums of the weights that meet kept activation vectors",
+            PanaceaConfig,
+            _compensator,
+        ),
+        Entry("index_decoder", "run-length indices to K positions", PanaceaConfig, IndexDecoder),
+        Entry(
+            "workload_scheduler",
+            "products to operators: a class each, or any to any (flexible)",
+            PanaceaConfig,
+            _workload_scheduler,
+        ),
+        Entry("operand_mux", "slice-vectors to a PEA's operators", PanaceaConfig, OperandMux),
+        Entry("weight_buffer", "a PEA's weight sub-tiles and index buffer", PanaceaConfig, WeightBuffer),
+        Entry(
+            "post_processor", "16 lanes from psums to the next layer's slices", PanaceaConfig, PostProcessor
+        ),
     )
 }
 

@@ -146,7 +146,7 @@ class Fetcher(Block):
             take_quad.eq(going & ~need_word & (stored_left != 0)),
             ends.eq(going & ~need_word & (dense_left <= 1) & (quads_left <= 1)),
         ]
-        last_group = Signal()
+        last_group, bad_header = Signal(), Signal()
         m.d.comb += last_group.eq(group == self.count - 1)
         next_count = Array(counts)[(group + 1)[: len(group)]]
         with m.FSM():
@@ -163,6 +163,16 @@ class Fetcher(Block):
                 for index in range(self._groups):
                     low = index * config.count_bits
                     m.d.sync += counts[index].eq(self.read_data[low : low + config.count_bits])
+                # A count where there is no group, or no HO slice, would shift all that follows.
+                m.d.comb += bad_header.eq(
+                    Cat(
+                        (self.read_data[low : low + config.count_bits] != 0)
+                        & ((self.count <= index) | (self.slices == 1))
+                        for index, low in enumerate(
+                            range(0, self._groups * config.count_bits, config.count_bits)
+                        )
+                    ).any()
+                )
                 all_dense = Signal(range(self._groups * 2 * (config.tile_k // config.lanes) + 1))
                 m.d.comb += all_dense.eq(self.count * dense_all)
                 m.d.sync += [
@@ -217,7 +227,7 @@ class Fetcher(Block):
         m.d.comb += bad_count.eq(state_groups & ~started & (stored_left > self.k_valid))
         decoder = self._decode(m, need_word, take_quad, word_left, stored_left)
         self._land(m, decoder, going, take_dense, take_quad, ends, group, started, slice_, chunk, stored_left)
-        m.d.comb += self.error.eq(decoder.error | bad_count)
+        m.d.comb += self.error.eq(decoder.error | bad_count | bad_header)
         return m
 
     def _decode(

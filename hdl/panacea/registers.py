@@ -22,7 +22,8 @@ EVENTS = {
 }
 ERRORS = {
     "bad_dimension": "a start was refused: m, k or n was 0, or k too long for k_max or the psums",
-    "bad_format": "a start was refused: widths, DBS type or zero point out of range, or an option this machine lacks",
+    "bad_format": "a start was refused: widths, DBS type or zero point out of range, an option this machine lacks, or "
+    "from_omem where OMEM keeps no such activations",
     "framing": "tlast of s_axis came early or was missing",
     "rle": "a compressed tile counts or skips beyond its sub-tile",
     "wmem_overflow": "the weights of an M step do not fit WMEM",
@@ -61,6 +62,9 @@ def panacea_registers(config: PanaceaConfig, name: str = "panacea") -> RegisterM
                     Field("from_omem", 1, "rw", "1: the activations are the outputs kept last"),
                     Field("codes", 1, "rw", "1: outputs are the next layer's slices; 0: 32-bit accumulators"),
                     Field("keep", 1, "rw", "1: outputs stay in OMEM; needs codes"),
+                    Field(
+                        "stop", 1, "pulse", "give the layer up: not done, a packet in m_axis may lack its end"
+                    ),
                 ],
             ),
             Register(

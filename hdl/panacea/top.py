@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, ClockDomain, DomainRenamer, Module, Mux, Signal, Value
+from amaranth.lib import data
 from amaranth.lib.wiring import Out
 
 from bitfabric.hdl.arith.requantizer import Requantizer
@@ -11,12 +12,17 @@ from bitfabric.hdl.common.axi import axi_clock_ports, axi_domain
 from bitfabric.hdl.common.axi_lite import AxiLiteRegisters, axi_lite_ports, connect_axi_lite
 from bitfabric.hdl.common.axi_stream import axi_stream_ports, connect_axi_stream_in, connect_axi_stream_out
 from bitfabric.hdl.common.register_map import RegisterMap
-from bitfabric.hdl.panacea.config import DIMENSION_BITS, PanaceaConfig
+from bitfabric.hdl.panacea.config import CODE_BITS, DIMENSION_BITS, PanaceaConfig
 from bitfabric.hdl.panacea.drain import LATENCY
 from bitfabric.hdl.panacea.job import JOB, skipped_slice
 from bitfabric.hdl.panacea.machine import ERROR_PORTS, PanaceaMachine
 from bitfabric.hdl.panacea.pea import PIPELINE
 from bitfabric.hdl.panacea.registers import COUNTERS, EVENTS, panacea_registers
+
+# What OMEM keeps, as the layer that takes it has to name it.
+_KEPT = data.StructLayout(
+    {"k": DIMENSION_BITS, "n": DIMENSION_BITS, "slices": 2, "drop": 2, "zero_point": CODE_BITS}
+)
 
 
 class PanaceaTop(Block):
@@ -93,6 +99,7 @@ class PanaceaTop(Block):
         m.submodules.layer = DomainRenamer({"sync": "layer"})(inner)
         connect_axi_stream_out(m, self, "m_axis", machine.o)
 
+        self._kept, self._kept_valid = Signal(_KEPT, reset_less=True), Signal()
         job = self._start(m, registers, busy, start)
         ends, errors = Signal(), Signal()
         m.d.comb += [
@@ -103,9 +110,9 @@ class PanaceaTop(Block):
             machine.table_data.eq(registers.pwl_low | (registers.pwl_write_high << 32)),
             ends.eq(Mux(job.keep, machine.done, self.m_axis_tvalid & self.m_axis_tready & self.m_axis_tlast)),
             errors.eq(busy & Cat(getattr(machine, name) for name in ERROR_PORTS).any()),
-            stop.eq(errors | (busy & ends)),
+            stop.eq(errors | (busy & ends) | registers.control_stop),
             registers.status_busy.eq(busy),
-            registers.status_done.eq(busy & ends & ~errors),
+            registers.status_done.eq(busy & ends & ~errors & ~registers.control_stop),
             *(
                 getattr(registers, f"status_{name.removesuffix('_error')}_error").eq(
                     busy & getattr(machine, name)
@@ -120,6 +127,7 @@ class PanaceaTop(Block):
         ]
         with m.If(stop):
             m.d.sync += busy.eq(0)
+        self._remember(m, registers, registers.status_done & job.keep, accepted=start)
         states = ("done", *(f"{name.removesuffix('_error')}_error" for name in ERROR_PORTS))
         raised = [getattr(registers, f"status_{name}_state") for name in states]
         refused = [registers.status_bad_dimension_error_state, registers.status_bad_format_error_state]
@@ -168,6 +176,7 @@ class PanaceaTop(Block):
                 | (codes & bad_acts(next_widths, registers.next_format_drop, next_point))
                 | (registers.control_keep & ~codes)
                 | (registers.control_dtp & (not config.dtp))
+                | (registers.control_from_omem & ~self._matches(registers))
             ),
             accepted.eq(registers.control_start & ~busy & ~bad_dimension & ~bad_format),
             registers.status_bad_dimension_error.eq(registers.control_start & ~busy & bad_dimension),
@@ -196,6 +205,34 @@ class PanaceaTop(Block):
                 with m.If(condition):
                     m.d.sync += job.next_skipped.eq(value)
         return job
+
+    def _matches(self, registers: AxiLiteRegisters) -> Value:
+        """Return whether the layer to be started takes what OMEM keeps."""
+        wanted = {
+            "k": registers.k,
+            "n": registers.n,
+            "slices": registers.format_act_slices,
+            "drop": registers.format_drop,
+            "zero_point": registers.format_zero_point,
+        }
+        same: Value = self._kept_valid
+        for name, value in wanted.items():
+            same &= self._kept[name] == value
+        return same
+
+    def _remember(self, m: Module, registers: AxiLiteRegisters, done: Value, accepted: Value) -> None:
+        """Note what the outputs of a layer that keeps them are, when it starts, and that they are there at its end."""
+        made = Signal(_KEPT, reset_less=True)
+        with m.If(accepted):  # the registers are those of the start: a host needs longer to write another
+            m.d.sync += [
+                made.k.eq(registers.m),
+                made.n.eq(registers.n),
+                made.slices.eq(registers.next_format_slices),
+                made.drop.eq(registers.next_format_drop),
+                made.zero_point.eq(registers.next_format_zero_point),
+            ]
+        with m.If(done):
+            m.d.sync += [self._kept.eq(made), self._kept_valid.eq(1)]
 
     def _count(
         self, m: Module, registers: AxiLiteRegisters, machine: PanaceaMachine, start: Signal, busy: Signal
