@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -22,6 +22,8 @@ class Cycles:
         Products per multiplier and cycle of the total: what buffers and buses cost is in it.
     breakdown : dict
         ``load + compute + stalled + drain == total``; each is a counter of the RTL.
+    traffic : dict
+        Words over streams and memories, of the designs that count them.
     """
 
     array_cycles: int
@@ -29,6 +31,7 @@ class Cycles:
     utilization: float
     machine_utilization: float
     breakdown: dict[str, int]
+    traffic: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as plain data."""

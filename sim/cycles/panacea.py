@@ -11,6 +11,7 @@ from bitfabric.sim.cycles import Cycles
 from bitfabric.sim.cycles.panacea_fast import gemm_cycles
 from bitfabric.sim.cycles.panacea_pea import Bools, Marks
 from bitfabric.sim.cycles.panacea_tiles import Layer, Modes
+from bitfabric.sim.cycles.panacea_traffic import traffic
 from bitfabric.sim.cycles.panacea_walk import Walk, counters
 from bitfabric.sim.panacea_case import PanaceaCase
 
@@ -72,4 +73,5 @@ def _run(config: PanaceaConfig, case: PanaceaCase) -> tuple[Cycles, Bools]:
     layer = Layer.of(config, modes, case.result.weight_keep, case.result.act_keep.T)
     total, ppu_stall = Walk(config, modes, layer, marks).run()
     busy = marks.busy()
-    return counters(config, modes, np.flatnonzero(busy.any(axis=0)), total, ppu_stall), busy
+    works = np.flatnonzero(busy.any(axis=0))
+    return counters(config, modes, works, total, ppu_stall, traffic(config, modes, layer)), busy

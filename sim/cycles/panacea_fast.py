@@ -14,6 +14,7 @@ from bitfabric.quant.panacea import Slicing
 from bitfabric.sim.cycles import Cycles
 from bitfabric.sim.cycles.panacea_pea import Marks
 from bitfabric.sim.cycles.panacea_tiles import Bools, Ints, Layer, Modes, groups_of
+from bitfabric.sim.cycles.panacea_traffic import MOVED, traffic
 from bitfabric.sim.cycles.panacea_walk import Walk, counters
 
 # Steps of M, of N and of K that are followed one by one; beyond them the cycles are taken to be linear.
@@ -114,7 +115,7 @@ def _fits(config: PanaceaConfig, modes: Modes, sparsity: tuple[float, float]) ->
 def _measure(
     config: PanaceaConfig, modes: Modes, sparsity: tuple[float, float], share: float, seed: int
 ) -> Ints:
-    """Return load, compute, stalled, drain and PPU stall of a layer of drawn patterns."""
+    """Return load, compute, stalled, drain, PPU stall and the traffic of a layer of drawn patterns."""
     rng = np.random.default_rng(seed)
 
     def draw(groups: int, skipped: float) -> Bools:
@@ -140,14 +141,15 @@ def _measure(
     marks = Marks(config.peas)
     total, ppu_stall = Walk(config, modes, layer, marks).run()
     works = np.flatnonzero(marks.busy().any(axis=0))
-    return np.array([*counters(config, modes, works, total, ppu_stall).breakdown.values()])
+    breakdown = counters(config, modes, works, total, ppu_stall).breakdown
+    return np.array([*breakdown.values(), *traffic(config, modes, layer).values()])
 
 
 def _extrapolate(
     found: dict[tuple[int, int, int], Ints], axes: Sequence[tuple[int, ...]], whole: tuple[int, ...]
 ) -> Ints:
     """Return the figures at ``whole``, linear along every axis that was sampled twice."""
-    total = np.zeros(5)
+    total = np.zeros(5 + len(MOVED))
     for corner, figures in found.items():
         weight = 1.0
         for at, axis, end in zip(corner, axes, whole, strict=True):
@@ -159,10 +161,10 @@ def _extrapolate(
 
 
 def _as_cycles(config: PanaceaConfig, modes: Modes, figures: Ints) -> Cycles:
-    load, compute, stalled, drain, ppu_stall = (int(value) for value in figures)
+    load, compute, stalled, drain, ppu_stall, *moved = (int(value) for value in figures)
     compute = max(compute, 1)
     first = np.arange(load - 1, load - 1 + compute)
     total = load + compute + stalled + drain
     # The idle cycles between are as good as any others before the drain.
     first[-1] += stalled
-    return counters(config, modes, first, total, ppu_stall)
+    return counters(config, modes, first, total, ppu_stall, dict(zip(MOVED, moved, strict=True)))

@@ -32,7 +32,7 @@ class Modes:
         Dimensions.
     slicing : Slicing
         Of the operands.
-    dtp, resident, keep : bool
+    dtp, resident, from_omem, keep : bool
         As in ``PanaceaCase``.
     next_slices : int
         The outputs' slices; 0 if they are accumulators.
@@ -46,6 +46,7 @@ class Modes:
     slicing: Slicing
     dtp: bool = False
     resident: bool = False
+    from_omem: bool = False
     keep: bool = False
     next_slices: int = 0
     kept: Bools | None = None
@@ -60,6 +61,7 @@ class Modes:
             slicing=case.slicing,
             dtp=case.dtp,
             resident=case.resident,
+            from_omem=case.from_omem,
             keep=case.keep,
             next_slices=case.next_slicing.act_slices if case.codes else 0,
             kept=kept_vectors(case),
@@ -158,6 +160,17 @@ def _fetch(config: PanaceaConfig, keep: Bools, dense: int, size: int, depths: li
     cycles = np.maximum(quads, chunks[None, :, None]) + fetched
     words = 1 + present.sum(axis=2) * chunks[None, :] + read[:, :, -1]
     return Fetch(cycles=cycles * present, words=words)
+
+
+def output_words(config: PanaceaConfig, modes: Modes) -> int:
+    """Return the words of a layer's outputs: records, or accumulators in blocks of v x v."""
+    depths = pieces(modes.n, config.tile_k)
+    if not modes.next_slices:
+        beats = 32 * VECTOR * VECTOR // config.axis_data_bits
+        return sum(groups_of(depth) for depth in depths) * groups_of(modes.m) * beats
+    kept = np.zeros((modes.n, groups_of(modes.m)), np.bool_) if modes.kept is None else modes.kept
+    dense = max(modes.next_slices - 1, 1)
+    return int(_fetch(config, kept.T, dense, config.groups, depths).words.sum())
 
 
 def groups_of(size: int) -> int:

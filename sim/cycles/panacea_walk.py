@@ -15,10 +15,18 @@ from bitfabric.sim.cycles.panacea_tiles import Ints, Layer, Modes, groups_of
 COUNTED = 2  # cycles from the scheduler's decision to the counter of working cycles
 
 
-def counters(config: PanaceaConfig, modes: Modes, works: Ints, total: int, ppu_stall: int) -> Cycles:
+def counters(
+    config: PanaceaConfig,
+    modes: Modes,
+    works: Ints,
+    total: int,
+    ppu_stall: int,
+    moved: dict[str, int] | None = None,
+) -> Cycles:
     """Return the machine's counters, given the cycles in which some PEA issues products.
 
-    Utilization counts the products of the dense GEMM, so that it exceeds 1 where enough of them are skipped.
+    Utilization counts the products of the dense GEMM, so that it exceeds 1 where enough of them are skipped. ``moved``
+    is the traffic.
     """
     load, drain = int(works[0]) + COUNTED - 1, total - int(works[-1]) - COUNTED
     slices = modes.slicing.weight_slices * modes.slicing.act_slices
@@ -35,6 +43,7 @@ def counters(config: PanaceaConfig, modes: Modes, works: Ints, total: int, ppu_s
             "drain": drain,
             "ppu_stall": ppu_stall,
         },
+        traffic=moved or {},
     )
 
 
