@@ -34,7 +34,7 @@ class AccumulatorBanks(Block):
     read_en, read_bank, read_word : In
         Read a word and empty it; its bank must not be added to. Latency 1.
     data : Out(signed(bits)).array(lanes)
-        It, kept until the next ``read_en``.
+        It, kept until the next ``read_en`` or the next sum for its bank.
 
     Raises
     ------
