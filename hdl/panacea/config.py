@@ -74,7 +74,13 @@ class PanaceaConfig(DesignConfig):
     max_weight_bits: int = param(10, "widest weights", unit="bits", tag="paper", choices=(4, 7, 10))
     max_act_bits: int = param(12, "widest activations", unit="bits", tag="paper", choices=(4, 8, 12))
     acc_bits: int = param(32, "width of a psum", unit="bits", low=16, high=32)
-    k_max: int = param(65535, "largest K that a GEMM may have", unit="elements", low=1, high=65535)
+    k_max: int = param(
+        65535,
+        "largest K of a layer; wider operands than 7 x 8 bits have a lower limit where psums are too narrow",
+        unit="elements",
+        low=1,
+        high=65535,
+    )
     wmem_words: int = param(3840, "words of axis_data_bits in WMEM (120 KB)", low=8, high=1 << 20)
     amem_words: int = param(1792, "words of axis_data_bits in AMEM (56 KB)", low=8, high=1 << 20)
     omem_words: int = param(512, "words of axis_data_bits in OMEM's two halves (16 KB)", low=8, high=1 << 20)
@@ -99,6 +105,9 @@ class PanaceaConfig(DesignConfig):
                 raise ParameterError(name, getattr(self, name), allowed)
         if self.flexible and self.dtp:
             raise ParameterError("dtp", self.dtp, "false with flexible: the operators are shared already")
+        narrowest = min(self.max_weight_bits, 7) + min(self.max_act_bits, 8) + (self.k_max - 1).bit_length()
+        if self.acc_bits < narrowest:
+            raise ParameterError("acc_bits", self.acc_bits, f"at least {narrowest} for k_max={self.k_max}")
         if self.omem_words % 2:
             raise ParameterError("omem_words", self.omem_words, "even")
 

@@ -169,7 +169,7 @@ class Fetcher(Block):
                         (self.read_data[low : low + config.count_bits] != 0)
                         & ((self.count <= index) | (self.slices == 1))
                         for index, low in enumerate(
-                            range(0, self._groups * config.count_bits, config.count_bits)
+                            range(0, max(config.peas, config.groups) * config.count_bits, config.count_bits)
                         )
                     ).any()
                 )

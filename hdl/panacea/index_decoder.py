@@ -18,7 +18,7 @@ def entry_layout(config: PanaceaConfig) -> data.StructLayout:
 class IndexDecoder(Block):
     """Decode a quad of stored HO vectors [paper, III-D].
 
-    Combinational; the position where the next quad goes on is kept here. A vector all of whose slices are the
+    Combinational but for the where the next quad goes on. A vector all of whose slices are the
     skipped one is a forced one, whatever its index: it moves the position and is dropped.
 
     Parameters
@@ -43,7 +43,7 @@ class IndexDecoder(Block):
     o : Out(entry_layout).array(quad)
         What they say.
     error : Out(1)
-        An index leads out of the sub-tile.
+        An index leads out of the sub-tile, or something stands behind the last stored vector.
     """
 
     def __init__(self, config: PanaceaConfig):
@@ -86,7 +86,8 @@ class IndexDecoder(Block):
                 self.o[number].position.eq(at),
                 self.o[number].vector.eq(vector),
             ]
-            errors.append(out)
+            # What fills up a quad is 0: a count that is too low shows there.
+            errors.append(out | (self.en & ~used & (entry != 0)))
             after = Signal(bits, name=f"after{number}")
             m.d.comb += after.eq(at + 1)
             position = after

@@ -103,14 +103,15 @@ class Loader(Block):
             fire.eq(valid & ready),
             self.data.eq(Mux(kept, self.kept.payload, self.i.payload.data)),
         ]
-        total = balanced_sum(
-            [
-                quads_of(config, self.data[low : low + config.count_bits])
-                for low in range(0, max(config.peas, config.groups) * config.count_bits, config.count_bits)
-            ]
-        )
         chunks = dense_words(config, tile.k_valid)
-        groups = Signal(range(max(config.peas, config.groups) + 1))
+        most = max(config.peas, config.groups)
+        groups = Signal(range(most + 1))
+        # Counts where there is no group are an error, which the fetcher finds.
+        counts = [
+            Mux(groups > index, self.data[index * config.count_bits : (index + 1) * config.count_bits], 0)
+            for index in range(most)
+        ]
+        total = balanced_sum([quads_of(config, count) for count in counts])
         slices = Signal(2)
         m.d.comb += [
             groups.eq(vectors_of(Mux(acts, tile.columns, Mux(second, tile.rows_b, tile.rows_a)))),

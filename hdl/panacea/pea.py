@@ -171,17 +171,14 @@ class Pea(Block):
                 compensator.takes[index - first].eq(operand.act_top),
                 compensator.slice[index - first].eq(operand.weight_index),
             ]
-        sums = [
-            Signal(signed(compensator.sum_bits), name=f"weights{r}", reset_less=True) for r in range(VECTOR)
-        ]
+        kept_bits = min(compensator.sum_bits, compensation_bits(config))
+        sums = [Signal(signed(kept_bits), name=f"weights{r}", reset_less=True) for r in range(VECTOR)]
         m.d.sync += [a.eq(b) for a, b in zip(sums, compensator.sums, strict=True)]
         banks = [
             place(m, f"psum_{path}", AccumulatorBanks(LANES, config.acc_bits, sum_bits(config), words))
             for path in range(2)
         ]
-        csbuf = place(
-            m, "csbuf", AccumulatorBanks(VECTOR, compensation_bits(config), compensator.sum_bits, words)
-        )
+        csbuf = place(m, "csbuf", AccumulatorBanks(VECTOR, compensation_bits(config), kept_bits, words))
         places = []
         for path in range(2):
             where = Signal(place_layout(config), name=f"place{path}", reset_less=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from typing import Any
+
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
@@ -13,11 +15,14 @@ from bitfabric.quant.errors import check_range
 
 MOST = 5  # products of one K position: top by two dense, two dense by top, top by top
 
+# A product: the position's HO vectors that are kept, and its number among the position's products.
+FOUND = data.StructLayout({"position": 5, "weight": 1, "act": 1, "order": MOST.bit_length()})
+
 
 class ProductPicker(Block):
     """Pick up to ``limit`` of a sub-tile's products with an HO slice, by K position.
 
-    Combinational but for what is left of each position. At a position the weight's HO vector, if kept, meets every
+    Combinational but for what has been taken: all of the first positions, some of the next one. At a position the weight's HO vector, if kept, meets every
     dense activation slice, the activation's HO vector, if kept, every dense weight slice, and the two meet each
     other [paper, III-D]. The order within a position is that one [ours].
 
@@ -75,48 +80,66 @@ class ProductPicker(Block):
         """Rank the positions' products, choose by rank, keep what is left."""
         m = Module()
         size, width = self._config.tile_k, self._width
-        most = 3 if self._config.weight_dense == self._config.act_dense == 1 else MOST
-        wholes, lefts = [], []
-        kept = [Signal(range(most + 1), name=f"kept{index}", reset_less=True) for index in range(size)]
+        # Positions are taken in their order: some are gone, of the next one ``rest`` products may be left.
+        gone = Signal(size, reset_less=True)
+        begun, rest = (Signal(range(MOST + 1), name=name, reset_less=True) for name in ("begun", "rest"))
+        before, taken = Signal.like(gone, name="before"), Signal.like(begun, name="taken")
+        m.d.comb += [before.eq(Mux(self.fresh, 0, gone)), taken.eq(Mux(self.fresh, 0, begun))]
+        partly = Signal()
+        m.d.comb += partly.eq(taken != 0)
+        wholes = [self._whole(m, f"whole{n}", Const(n & 1, 1), Const(n >> 1, 1)) for n in range(4)]
+        lefts = []
         for index in range(size):
+            left = Signal(range(MOST + 1), name=f"left{index}")
+            next_ = partly & before[index - 1] if index else partly
             weight, act = self.weight_mask[index], self.act_mask[index]
-            whole = Signal(range(most + 1), name=f"whole{index}")
-            left = Signal(range(most + 1), name=f"left{index}")
-            m.d.comb += [
-                whole.eq(Mux(weight, self.act_dense, 0) + Mux(act, self.weight_dense, 0) + (weight & act)),
-                left.eq(Mux(self.fresh, whole, kept[index])),
-            ]
-            wholes.append(whole)
+            whole = Mux(act, Mux(weight, wholes[3], wholes[2]), Mux(weight, wholes[1], 0))
+            m.d.comb += left.eq(Mux(before[index], 0, Mux(next_, rest, whole)))
             lefts.append(left)
-        ends = self._ranks(m, lefts)
-        starts: list[Value] = [Const(0, len(ends[0])), *ends[:-1]]
-        for index in range(size):
-            with m.If(self.en):
-                with m.If(ends[index] <= self.limit):
-                    m.d.sync += kept[index].eq(0)
-                with m.Elif(starts[index] >= self.limit):
-                    m.d.sync += kept[index].eq(lefts[index])
-                with m.Else():
-                    m.d.sync += kept[index].eq(lefts[index] - (self.limit - starts[index]))
+        sums = self._sums(m, lefts)
+        founds: list[Any] = []
+        for rank in range(width + 1):
+            ends = Cat(value > rank for value in sums)
+            founds.append(self._find(m, rank, ends, founds[-1] if founds else None, taken))
+            if rank < width:
+                self._pick(m, rank, founds[rank], ends[-1])
+        # The first product that stays says what is left.
+        stays = Signal(size)
+        first = Signal(FOUND)
         m.d.comb += [
-            self.done.eq(ends[-1] <= self.limit),
-            self.count.eq(Mux(self.done, ends[-1], self.limit)),
+            stays.eq(Cat(value > self.limit for value in sums)),
+            first.eq(Array(founds)[self.limit]),
+            self.done.eq(~stays[-1]),
+            self.count.eq(Mux(self.done, sums[-1], self.limit)),
         ]
-        for rank in range(width):
-            self._pick(m, rank, wholes, lefts, starts, ends)
+        with m.If(self.en):
+            m.d.sync += [
+                gone.eq(~stays),
+                begun.eq(first.order),
+                rest.eq(self._whole(m, "first_whole", first.weight, first.act) - first.order),
+            ]
         return m
 
-    def _ranks(self, m: Module, counts: list[Signal]) -> list[Signal]:
-        """Return the running sums of ``counts``, saturated above what a cycle can take (Sklansky's tree)."""
-        top = self._width + 1
+    def _whole(self, m: Module, name: str, weight: Value, act: Value) -> Signal:
+        """Return how many products a position has."""
+        whole = Signal(range(MOST + 1), name=name)
+        m.d.comb += whole.eq(Mux(weight, self.act_dense, 0) + Mux(act, self.weight_dense, 0) + (weight & act))
+        return whole
+
+    def _sums(self, m: Module, counts: list[Signal]) -> list[Value]:
+        """Return the running sums of ``counts``; too large ones may be wrong, but exceed ``width`` (Sklansky's tree)."""
+        bits = max(self._width.bit_length(), MOST.bit_length())
 
         def add(a: Value, b: Value, name: str) -> Signal:
-            total = Signal(range(top + 1), name=name)
-            exact = a + b
-            m.d.comb += total.eq(Mux(exact > self._width, top, exact))
+            # The top bit stays set once the others have overflown: no sum is cut, only forgotten.
+            total, exact = Signal(bits + 1, name=name), Signal(bits + 1, name=f"{name}_exact")
+            m.d.comb += [
+                exact.eq(a[:bits] + b[:bits]),
+                total.eq(Cat(exact[:bits], exact[bits] | a[bits] | b[bits])),
+            ]
             return total
 
-        sums: list[Signal] = [add(count, Const(0, 1), f"rank0_{i}") for i, count in enumerate(counts)]
+        sums: list[Value] = [Cat(count, Const(0, bits + 1 - len(count))) for count in counts]
         step = 1
         while step < len(sums):
             sums = [
@@ -126,41 +149,38 @@ class ProductPicker(Block):
             step *= 2
         return sums
 
-    def _pick(
-        self,
-        m: Module,
-        rank: int,
-        wholes: list[Signal],
-        lefts: list[Signal],
-        starts: list[Value],
-        ends: list[Signal],
-    ) -> None:
-        """Find the position of the product of one rank, and which of its products it is."""
+    def _find(
+        self, m: Module, rank: int, ends: Value, previous: Any, taken: Signal
+    ) -> data.View[data.StructLayout]:
+        """Return the product of one rank, anything if there is none; ``ends``: positions whose sums exceed the rank."""
         size = self._config.tile_k
+        hits, found = Signal(size, name=f"hits{rank}"), Signal(FOUND, name=f"found{rank}")
+        m.d.comb += hits.eq(ends & ~(ends << 1))
+        bits = [
+            Cat(hits[i] for i in range(size) if i >> bit & 1).any() for bit in range((size - 1).bit_length())
+        ]
+        m.d.comb += [
+            found.position.eq(Cat(*bits)),
+            found.weight.eq((hits & self.weight_mask).any()),
+            found.act.eq((hits & self.act_mask).any()),
+        ]
+        if previous is None:
+            m.d.comb += found.order.eq(taken)
+        else:
+            m.d.comb += found.order.eq(Mux(found.position == previous.position, previous.order + 1, 0))
+        return found
+
+    def _pick(self, m: Module, rank: int, found: Any, there: Value) -> None:
+        """Say which slices a product takes."""
         pick = self.picks[rank]
-        hits = Signal(size, name=f"hits{rank}")
-        m.d.comb += hits.eq(Cat((starts[i] <= rank) & (ends[i] > rank) for i in range(size)))
-        order_bits = MOST.bit_length()
-        found = Signal(data.StructLayout({"order": order_bits, "weight": 1, "act": 1}), name=f"found{rank}")
-        terms: dict[str, Value] = {"order": Const(0, order_bits), "weight": Const(0, 1), "act": Const(0, 1)}
-        position: Value = Const(0, len(pick.position))
-        for index in range(size):
-            hit = hits[index]
-            # Modulo 8: the product's number among those of its position.
-            order = (wholes[index] - lefts[index] - starts[index] + rank)[:order_bits]
-            terms["order"] = terms["order"] | Mux(hit, order, 0)
-            terms["weight"] = terms["weight"] | (hit & self.weight_mask[index])
-            terms["act"] = terms["act"] | (hit & self.act_mask[index])
-            position = position | Mux(hit, index, 0)
-        m.d.comb += [found[name].eq(value) for name, value in terms.items()]
-        after = Signal(order_bits, name=f"after{rank}")
+        after = Signal.like(found.order, name=f"after{rank}")
         of_weight, of_act = Signal(name=f"of_weight{rank}"), Signal(name=f"of_act{rank}")
         m.d.comb += [
             after.eq(found.order - Mux(found.weight, self.act_dense, 0)),
             of_weight.eq(found.weight & (found.order < self.act_dense)),
             of_act.eq(~of_weight & found.act & (after < self.weight_dense)),
-            pick.valid.eq(hits.any() & (self.limit > rank)),
-            pick.position.eq(position),
+            pick.valid.eq(there & (self.limit > rank)),
+            pick.position.eq(found.position),
             pick.weight_top.eq(~of_act),
             pick.weight_slice.eq(of_act & after[0]),
             pick.act_top.eq(~of_weight),

@@ -173,6 +173,7 @@ class PanaceaTop(Block):
                 | (widths > (config.max_weight_bits - 1) // 3)
                 | (acts > config.max_act_bits // 4)
                 | bad_acts(acts, drop, zero_point)
+                | (codes & (next_widths > config.max_act_bits // 4))
                 | (codes & bad_acts(next_widths, registers.next_format_drop, next_point))
                 | (registers.control_keep & ~codes)
                 | (registers.control_dtp & (not config.dtp))

@@ -170,7 +170,7 @@ def calibrate_acts(
     *,
     symmetric: bool = False,
     percentile: float | None = None,
-    zpm: Zpm = "on",
+    zpm: Zpm | None = None,
     target_sparsity: float | None = None,
     vector: int = 4,
 ) -> ActParameters:
@@ -190,8 +190,9 @@ def calibrate_acts(
         Zero point ``2^(bits-1)`` (128) and ``scale = max|x| / (2^(bits-1) - 1)`` [paper, IV].
     percentile : float, optional
         In (50, 100], instead of the extremes.
-    zpm : {"off", "on", "auto"}
-        Of no effect on 4-bit activations, which have no HO slice.
+    zpm : {"off", "on", "auto"}, optional
+        Of no effect on 4-bit activations, which have no HO slice. By default on, but off where ``symmetric`` says
+        that the zero point is 128.
     target_sparsity : float, optional
         Choose l by ``distribution_type``, 8 bits only; None is l = 4.
     vector : int
@@ -207,7 +208,7 @@ def calibrate_acts(
         For an array that is no matrix, or a parameter out of range.
     """
     check_choice("bits", bits, ACT_BITS)
-    check_choice("zpm", zpm, ("off", "on", "auto"))
+    zpm = check_choice("zpm", zpm or ("off" if symmetric else "on"), ("off", "on", "auto"))
     if np.ndim(x) != 2:
         raise ParameterError("x", np.shape(x), "a matrix")
     if target_sparsity is not None and bits != 8:

@@ -210,7 +210,7 @@ def fold_bias(
     given = check_integers("bias", bias).astype(np.int64)
     check_broadcast("bias", given.shape, (m,))
     mean = np.rint((2 ** (low_bits - 4) - 1) * sums / 2).astype(np.int64) if dropped else 0
-    return np.asarray(given + (high - zero_point) * sums + mean)
+    return np.asarray(given + (high - int(zero_point)) * sums + mean)
 
 
 def _shape(name: str, operand: ArrayLike) -> tuple[int, int]:
