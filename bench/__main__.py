@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import area, cycle_model, emit, formal, golden, simulation
+from bench import area, cycle_model, emit, formal, golden, panacea, panacea_area, simulation
 from bench.row import Group, Row
 from bitfabric.quant.errors import BitfabricError
 
@@ -21,6 +21,8 @@ GROUPS: dict[str, Group] = {
     "golden": golden.rows,
     "cycle_model": cycle_model.rows,
     "area": area.rows,
+    "panacea": panacea.rows,
+    "panacea_area": panacea_area.rows,
     "formal": formal.rows,
 }
 MARKS = {True: "[green]yes", False: "[red]no", None: ""}

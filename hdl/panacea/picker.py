@@ -15,7 +15,7 @@ from bitfabric.quant.errors import check_range
 
 MOST = 5  # products of one K position: top by two dense, two dense by top, top by top
 
-# A product: the position's HO vectors that are kept, and its number among the position's products.
+# A product: its position along K (T_K is 32 at most), the HO vectors kept there, its number among theirs.
 FOUND = data.StructLayout({"position": 5, "weight": 1, "act": 1, "order": MOST.bit_length()})
 
 

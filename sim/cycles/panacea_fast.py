@@ -34,7 +34,7 @@ def gemm_cycles(
     act_sparsity: float = 0.0,
     weight_bits: int = 7,
     act_bits: int = 8,
-    dtp: bool = False,
+    dtp: bool | None = None,
     resident: bool | None = None,
     seed: int = 0,
 ) -> Cycles:
@@ -52,8 +52,8 @@ def gemm_cycles(
         Shares of HO vectors that are skipped, in [0, 1].
     weight_bits, act_bits : int
         4, 7, 10; 4, 8, 12.
-    dtp : bool
-        Two weight tiles at a time.
+    dtp : bool, optional
+        Two weight tiles at a time; by default if the machine has it and the weights of two fit WMEM [paper].
     resident : bool, optional
         Activations come once; by default if they fit AMEM.
     seed : int
@@ -72,10 +72,19 @@ def gemm_cycles(
     if dtp and not config.dtp:
         raise ParameterError("dtp", dtp, "false in this configuration")
     sparsity = (weight_sparsity, act_sparsity)
-    modes = Modes(m=m, k=k, n=n, slicing=slicing, dtp=dtp, next_slices=2 if requantize else 0)
-    fits = _fits(config, modes, sparsity)
-    modes = dataclasses.replace(modes, resident=fits if resident is None else resident)
-    step = config.m_step * (2 if dtp else 1)
+    modes = Modes(m=m, k=k, n=n, slicing=slicing, dtp=bool(dtp), next_slices=2 if requantize else 0)
+    weights, acts = _words(config, modes, sparsity)
+    if dtp is None and config.dtp and n > config.m_step:
+        double = dataclasses.replace(modes, dtp=True)
+        both = _words(config, double, sparsity)[0]
+        if both <= config.wmem_words:
+            modes, weights = double, both
+    if weights > config.wmem_words:
+        allowed = f"at most {config.wmem_words}: the weights of an M step must fit"
+        raise ParameterError("wmem words needed", weights, allowed)
+    stays = acts <= config.amem_words if resident is None else resident
+    modes = dataclasses.replace(modes, resident=stays)
+    step = config.m_step * (2 if modes.dtp else 1)
     whole = {"steps": -(-n // step), "columns": -(-m // config.tile_n), "depths": -(-k // config.tile_k)}
     small = whole["steps"] * whole["depths"] * groups_of(m) <= WHOLE
     axes: list[tuple[int, ...]] = [
@@ -95,21 +104,21 @@ def gemm_cycles(
     return _as_cycles(config, modes, figures)
 
 
-def _fits(config: PanaceaConfig, modes: Modes, sparsity: tuple[float, float]) -> bool:
-    """Return whether all activations stay in AMEM; refuse weights that do not fit WMEM."""
+def _words(config: PanaceaConfig, modes: Modes, sparsity: tuple[float, float]) -> tuple[int, int]:
+    """Return about how many words the weights of an M step take, and all activations."""
     depths = -(-modes.k // config.tile_k)
-    words = []
-    for slices, share, rows in (
-        (modes.slicing.weight_slices, sparsity[0], min(modes.n, config.m_step * (2 if modes.dtp else 1))),
-        (modes.slicing.act_slices, sparsity[1], modes.m),
+    step = config.m_step * (2 if modes.dtp else 1)
+    found = []
+    for slices, share, size, tile in (
+        (modes.slicing.weight_slices, sparsity[0], min(modes.n, step), config.m_step),
+        (modes.slicing.act_slices, sparsity[1], modes.m, config.tile_n),
     ):
         dense = -(-config.tile_k // config.lanes) * max(slices - 1, 1)
-        quads = (1 - share) * config.tile_k / config.quad + (share < 1) / 2 if slices > 1 else 0.0
-        words.append(depths * groups_of(rows) * (dense + quads / config.quads))
-    if words[0] + depths > config.wmem_words:
-        allowed = f"at most {config.wmem_words}: the weights of an M step must fit"
-        raise ParameterError("wmem words needed", round(words[0] + depths), allowed)
-    return words[1] + depths * -(-modes.m // config.tile_n) <= config.amem_words
+        # Quads are filled up: half an entry's quad more, unless nothing is stored.
+        stored = (1 - share) * config.tile_k
+        quads = 0.0 if slices == 1 else min(stored, stored / config.quad + 0.5)
+        found.append(round(depths * (-(-size // tile) + groups_of(size) * (dense + quads / config.quads))))
+    return found[0], found[1]
 
 
 def _measure(
