@@ -22,9 +22,9 @@ FOUND = data.StructLayout({"position": 5, "weight": 1, "act": 1, "order": MOST.b
 class ProductPicker(Block):
     """Pick up to ``limit`` of a sub-tile's products with an HO slice, by K position.
 
-    Combinational but for what has been taken: all of the first positions, some of the next one. At a position the weight's HO vector, if kept, meets every
-    dense activation slice, the activation's HO vector, if kept, every dense weight slice, and the two meet each
-    other [paper, III-D]. The order within a position is that one [ours].
+    Combinational but for what has been taken: all of the first positions, some of the next one. At a position the
+    weight's HO vector, if kept, meets every dense activation slice, the activation's HO vector, if kept, every dense
+    weight slice, and the two meet each other [paper, III-D]. The order within a position is that one [ours].
 
     Parameters
     ----------
