@@ -40,7 +40,8 @@ def panacea_model_case(spec: str, config: PanaceaConfig) -> PanaceaCase:
 
     Weights have 7 bits and a scale per output channel, activations 8 bits and ZPM where it helps; the layer's
     output is the accumulator times both scales. Activations are calibrated on all tokens, the first ``TOKENS``
-    are taken. Double tiles and resident activations are used where they fit.
+    are taken. Double tiles and resident activations are used where they fit; weights that do not
+    fit are streamed.
 
     Raises
     ------
@@ -71,7 +72,9 @@ def panacea_model_case(spec: str, config: PanaceaConfig) -> PanaceaCase:
         low_bits=acts.low_bits,
         zero_point=acts.zero_point,
     )
-    for mode in ("dtp", "resident"):
+    case = replace(case, stream_weights=not fits(config, case))
+    # Two weight tiles at a time are for a layer whose weights stay in WMEM [paper].
+    for mode in ("resident",) if case.stream_weights else ("dtp", "resident"):
         wanted = replace(case, **{mode: True})  # type: ignore[arg-type]
         if fits(config, wanted):
             case = wanted

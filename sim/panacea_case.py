@@ -26,7 +26,7 @@ _CHANNEL_KEYS = ("bias", "multiplier", "shift")
 _TABLE_KEYS = ("table_slopes", "table_offsets")
 _SCALAR_KEYS = ("weight_bits", "act_bits", "low_bits", "zero_point")
 _NEXT_KEYS = ("next_bits", "next_low_bits", "next_zero_point")
-_FLAG_KEYS = ("dtp", "resident", "from_omem", "keep")
+_FLAG_KEYS = ("dtp", "resident", "stream_weights", "from_omem", "keep")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -51,6 +51,8 @@ class PanaceaCase:
         Two weight tiles at a time.
     resident : bool
         Activations come once, not again for every M step of the machine.
+    stream_weights : bool
+        Weights come again for every tile of tokens: for an M step whose weights do not fit WMEM.
     from_omem, keep : bool
         Activations are what OMEM kept; outputs stay in OMEM.
 
@@ -76,6 +78,7 @@ class PanaceaCase:
     next_zero_point: int = 0
     dtp: bool = False
     resident: bool = False
+    stream_weights: bool = False
     from_omem: bool = False
     keep: bool = False
 

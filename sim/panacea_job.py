@@ -45,7 +45,7 @@ def stream_of(config: PanaceaConfig, case: PanaceaCase) -> Beats:
        endian: for each of v channels from bit 0 up bias with fold (32), multiplier (32), shift (8); absent channels 0.
     2. For every N tile, for every K tile:
 
-       a. under the first N tile the weight record of A, then B's if there is one,
+       a. under the first N tile, or if weights are streamed, the weight record of A, then B's if there is one,
        b. under the first M step, or if activations are not resident, the activation record; none from OMEM.
 
     B is there only where A leaves output channels for it.
@@ -58,7 +58,7 @@ def stream_of(config: PanaceaConfig, case: PanaceaCase) -> Beats:
         parts.append(present.reshape(-1, present.shape[-1]))
         for n_tile, row in enumerate(acts):
             for k_tile, act in enumerate(row):
-                if n_tile == 0:
+                if n_tile == 0 or case.stream_weights:
                     parts += [weights[tile][k_tile] for tile in tiles]
                 if not case.from_omem and (step == 0 or not case.resident):
                     parts.append(act)
@@ -132,7 +132,10 @@ def writes_of(config: PanaceaConfig, design: str, case: PanaceaCase) -> list[tup
                     "pwl_write": {"high": word >> 32, "segment": segment, "write": 1},
                 },
             )
-    modes = {name: int(getattr(case, name)) for name in ("dtp", "resident", "from_omem", "codes", "keep")}
+    modes = {
+        name: int(getattr(case, name))
+        for name in ("dtp", "resident", "stream_weights", "from_omem", "codes", "keep")
+    }
     status = {"done": 1, **{f"{name}_error": 1 for name in ERRORS}}
     return writes + start_writes(registers, {"status": status, "control": {"start": 1, **modes}})
 

@@ -70,10 +70,19 @@ def fits(config: PanaceaConfig, case: PanaceaCase) -> bool:
 
 def _check_memories(config: PanaceaConfig, case: PanaceaCase) -> None:
     weights, acts, outputs = case_tiles(config, case)
-    tiles = [sum(map(len, row)) for row in weights]
-    together = 2 if case.dtp else 1
-    needed = max(sum(tiles[first : first + together]) for first in range(0, len(tiles), together))
-    _fit(config, "wmem_words", needed, f"for the weights of {together * config.m_step} output channels")
+    if case.stream_weights:
+        _fit(
+            config,
+            "wmem_words",
+            max(len(record) for row in weights for record in row),
+            "for a tile of weights",
+        )
+    else:
+        tiles = [sum(map(len, row)) for row in weights]
+        together = 2 if case.dtp else 1
+        needed = max(sum(tiles[first : first + together]) for first in range(0, len(tiles), together))
+        why = f"for the weights of {together * config.m_step} output channels, unless `stream_weights` is set"
+        _fit(config, "wmem_words", needed, why)
     sizes = [len(record) for row in acts for record in row]
     if case.resident:
         _fit(config, "amem_words", sum(sizes), "for all activations: `resident` is set")

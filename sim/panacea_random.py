@@ -63,13 +63,22 @@ def random_case(
     if post:
         case = replace(case, **_post(config, rng, case))
     case = replace(case, **fields)
-    modes = {"dtp": config.dtp and bool(rng.integers(2)), "resident": bool(rng.integers(2))}
+    modes = {
+        "stream_weights": rng.random() < 0.25,
+        "dtp": config.dtp and bool(rng.integers(2)),
+        "resident": bool(rng.integers(2)),
+    }
     for mode, wanted in modes.items():
         tried: Fields = {mode: True}
         if mode not in fields and wanted and fits(config, replace(case, **tried)):
             case = replace(case, **tried)
     widths_text = f"w{weight_bits}a{act_bits}" + f"l{low_bits}" * (low_bits > 4)
-    modes_text = [name for name in ("codes", "dtp", "resident", "keep", "from_omem") if getattr(case, name)]
+    short = {"stream_weights": "stream", "resident": "res", "from_omem": "omem"}
+    modes_text = [
+        short.get(name, name)
+        for name in ("codes", "dtp", "resident", "stream_weights", "keep", "from_omem")
+        if getattr(case, name)
+    ]
     return replace(case, name=" ".join([widths_text, *modes_text]))
 
 

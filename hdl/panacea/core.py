@@ -132,8 +132,8 @@ class PanaceaCore(Block):
             fetcher.k_valid.eq(tile.k_valid),
             fetcher.slices.eq(job.weight_slices),
             fetcher.skipped.eq(0),
-            self.wmem_tile_free.eq(tile.last_n),
-            self.wmem_rewind.eq(~tile.last_n & tile.last_k & ~more),
+            self.wmem_tile_free.eq(tile.last_n | job.stream_weights),
+            self.wmem_rewind.eq(~job.stream_weights & ~tile.last_n & tile.last_k & ~more),
         ]
         self._connect_memory(m, "wmem", fetcher)
         free = []

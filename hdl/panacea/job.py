@@ -18,6 +18,7 @@ JOB = data.StructLayout(
         "skipped": 4,  # r
         "dtp": 1,
         "resident": 1,  # activations come once and stay in AMEM, not again for every M step
+        "stream_weights": 1,  # weights come again for every N tile: those of an M step do not fit WMEM
         "from_omem": 1,  # activations are the outputs that OMEM kept
         "codes": 1,  # outputs are the next layer's slices, not accumulators
         "keep": 1,  # outputs stay in OMEM

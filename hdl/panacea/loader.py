@@ -20,8 +20,8 @@ class Loader(Block):
     """Distribute a layer's packet.
 
     For every M step: the parameters of the first weight tile's PEAs, then of the second's; for every N tile, every K
-    tile: under the first N tile the weights, first then second tile; under the first M step, or if the activations do
-    not stay, the activations, unless they are OMEM's. A beat a cycle; one more for every item.
+    tile: under the first N tile, or if the weights do not stay, the weights, first then second tile; under the first
+    M step, or if the activations do not stay, the activations, unless they are OMEM's. A beat a cycle; one more for every item.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ class Loader(Block):
         m.d.comb += [loop.job.eq(job), loop.start.eq(self.start)]
         sends_weights, sends_acts, has_b = Signal(), Signal(), Signal()
         m.d.comb += [
-            sends_weights.eq(tile.first_n),
+            sends_weights.eq(tile.first_n | job.stream_weights),
             sends_acts.eq(tile.first_m | ~job.resident),
             has_b.eq(tile.rows_b != 0),
         ]
@@ -225,7 +225,7 @@ class Loader(Block):
                 item_ends
                 & tile.last_m
                 & tile.last_k
-                & (tile.last_n | ~streamed)
+                & (tile.last_n | ~(streamed | job.stream_weights))
                 & (last_weights | (acts & ~kept))
             ),
             self.framing_error.eq(self.i.valid & self.i.ready & (self.i.payload.last != final)),

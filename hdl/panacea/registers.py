@@ -26,7 +26,7 @@ ERRORS = {
     "from_omem where OMEM keeps no such activations",
     "framing": "tlast of s_axis came early or was missing",
     "rle": "a compressed tile counts or skips beyond its sub-tile",
-    "wmem_overflow": "the weights of an M step do not fit WMEM",
+    "wmem_overflow": "the weights of an M step do not fit WMEM and `stream_weights` was not set, or a tile of them does not",
     "amem_overflow": "a tile of activations does not fit AMEM, or all of them do not and `resident` was set",
     "omem_overflow": "the outputs do not fit OMEM",
 }
@@ -59,6 +59,7 @@ def panacea_registers(config: PanaceaConfig, name: str = "panacea") -> RegisterM
                     Field("start", 1, "pulse", "start; ignored while busy"),
                     Field("dtp", 1, "rw", "1: two weight tiles at a time"),
                     Field("resident", 1, "rw", "1: the stream brings the activations once"),
+                    Field("stream_weights", 1, "rw", "1: the stream brings the weights for every N tile"),
                     Field("from_omem", 1, "rw", "1: the activations are the outputs kept last"),
                     Field("codes", 1, "rw", "1: outputs are the next layer's slices; 0: 32-bit accumulators"),
                     Field("keep", 1, "rw", "1: outputs stay in OMEM; needs codes"),

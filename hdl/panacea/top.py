@@ -188,7 +188,7 @@ class PanaceaTop(Block):
             m.d.sync += busy.eq(1)
             for name in ("m", "k", "n"):
                 m.d.sync += job[name].eq(getattr(registers, name))
-            for name in ("dtp", "resident", "from_omem", "codes", "keep"):
+            for name in ("dtp", "resident", "stream_weights", "from_omem", "codes", "keep"):
                 m.d.sync += job[name].eq(getattr(registers, f"control_{name}"))
             m.d.sync += [
                 job.weight_slices.eq(widths),

@@ -55,14 +55,14 @@ def gemm_cycles(
     dtp : bool, optional
         Two weight tiles at a time; by default if the machine has it and the weights of two fit WMEM [paper].
     resident : bool, optional
-        Activations come once; by default if they fit AMEM.
+        Activations come once; by default if they fit AMEM. Weights come once per M step if they fit WMEM.
     seed : int
         Of the patterns drawn.
 
     Raises
     ------
     ParameterError
-        If an argument is not allowed, or the weights of an M step do not fit WMEM.
+        If an argument is not allowed.
     """
     slicing = Slicing(weight_bits=weight_bits, act_bits=act_bits)
     config.check_layer(n, k, m, slicing)
@@ -79,11 +79,8 @@ def gemm_cycles(
         both = _words(config, double, sparsity)[0]
         if both <= config.wmem_words:
             modes, weights = double, both
-    if weights > config.wmem_words:
-        allowed = f"at most {config.wmem_words}: the weights of an M step must fit"
-        raise ParameterError("wmem words needed", weights, allowed)
     stays = acts <= config.amem_words if resident is None else resident
-    modes = dataclasses.replace(modes, resident=stays)
+    modes = dataclasses.replace(modes, resident=stays, stream_weights=weights > config.wmem_words)
     step = config.m_step * (2 if modes.dtp else 1)
     whole = {"steps": -(-n // step), "columns": -(-m // config.tile_n), "depths": -(-k // config.tile_k)}
     small = whole["steps"] * whole["depths"] * groups_of(m) <= WHOLE
@@ -142,7 +139,9 @@ def _measure(
         together = 2 if modes.dtp else 1
         config = dataclasses.replace(
             config,
-            wmem_words=max(round(config.wmem_words * share), together * most[0] + 1),
+            wmem_words=max(round(config.wmem_words * share), together * most[0] + 1)
+            if not modes.stream_weights
+            else config.wmem_words,
             amem_words=max(round(config.amem_words * share), 2 * int(layer.acts.words.max()))
             if not modes.resident
             else config.amem_words,

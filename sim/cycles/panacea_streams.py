@@ -43,14 +43,16 @@ class LoaderTimes:
         self.wmem, self.amem = Ring(config.wmem_words), Ring(config.amem_words)
         self.params_free: list[int] = [0, 0]  # by M step
         self._records = self._run(config, modes, layer, steps)
-        self.weights: dict[tuple[int, int], int] = {}  # (weight tile, K tile): cycle of its last word
+        self.weights: dict[
+            tuple[int, int, int], int
+        ] = {}  # (weight tile, N tile, K tile): its last word's cycle
         self.acts: dict[tuple[int, int, int], int] = {}  # (M step, N tile, K tile)
 
-    def weight_tile(self, tile: int, k_tile: int) -> int:
+    def weight_tile(self, tile: int, n_tile: int, k_tile: int) -> int:
         """Return the cycle in which the record's last word is written."""
-        while (tile, k_tile) not in self.weights:
+        while (tile, n_tile, k_tile) not in self.weights:
             next(self._records)
-        return self.weights[tile, k_tile]
+        return self.weights[tile, n_tile, k_tile]
 
     def act_tile(self, step: int, n_tile: int, k_tile: int) -> int:
         """Return the cycle in which the record's last word is written."""
@@ -70,10 +72,10 @@ class LoaderTimes:
                         peas = sum(groups_of(layer.rows[tile]) for tile in tiles)
                         cycle += peas * config.params_beats
                     cycle += 1
-                    if n_tile == 0:
+                    if n_tile == 0 or modes.stream_weights:
                         for tile in tiles:
                             last = self.wmem.write(cycle, int(layer.weights.words[tile, k_tile]))
-                            self.weights[tile, k_tile] = last
+                            self.weights[tile, n_tile, k_tile] = last
                             cycle = last + 1
                             yield
                     if step == 0 or not modes.resident:

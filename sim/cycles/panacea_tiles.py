@@ -32,7 +32,7 @@ class Modes:
         Dimensions.
     slicing : Slicing
         Of the operands.
-    dtp, resident, from_omem, keep : bool
+    dtp, resident, stream_weights, from_omem, keep : bool
         As in ``PanaceaCase``.
     next_slices : int
         The outputs' slices; 0 if they are accumulators.
@@ -46,6 +46,7 @@ class Modes:
     slicing: Slicing
     dtp: bool = False
     resident: bool = False
+    stream_weights: bool = False
     from_omem: bool = False
     keep: bool = False
     next_slices: int = 0
@@ -61,6 +62,7 @@ class Modes:
             slicing=case.slicing,
             dtp=case.dtp,
             resident=case.resident,
+            stream_weights=case.stream_weights,
             from_omem=case.from_omem,
             keep=case.keep,
             next_slices=case.next_slicing.act_slices if case.codes else 0,

@@ -28,13 +28,14 @@ def traffic(config: PanaceaConfig, modes: Modes, layer: Layer) -> dict[str, int]
     steps = -(-len(layer.rows) // together)
     weights, acts = int(layer.weights.words.sum()), int(layer.acts.words.sum())
     loads = acts * (1 if modes.resident else steps)
+    brought = weights * (len(layer.columns) if modes.stream_weights else 1)
     params = sum(groups_of(rows) for rows in layer.rows) * config.params_beats
     outputs = output_words(config, modes)
     through_omem = outputs if modes.next_slices else 0
     words = (
-        params + weights + (0 if modes.from_omem else loads),
+        params + brought + (0 if modes.from_omem else loads),
         0 if modes.keep else outputs,
-        weights,
+        brought,
         weights * len(layer.columns),
         loads,
         acts * steps,

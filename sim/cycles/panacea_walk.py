@@ -85,11 +85,10 @@ class Walk:
     def _tile(self, step: int, tiles: list[int], n_tile: int, k_tile: int) -> Ints:
         """Fetch a tile and multiply it; return the cycle in which each PEA is done."""
         config, layer = self._config, self._layer
-        last_n = n_tile == len(layer.columns) - 1
         active = [np.arange(config.peas) < groups_of(layer.rows[tile]) for tile in tiles]
         weights = np.zeros(config.peas, np.int64)
         for index, tile in enumerate(tiles):
-            landed = self._fetch_weights(index, tile, k_tile, last_n)
+            landed = self._fetch_weights(index, tile, n_tile, k_tile)
             weights = np.where(active[index], np.maximum(weights, landed + 1), weights)
         ready = weights
         if k_tile == 0:
@@ -123,10 +122,11 @@ class Walk:
             self._bank_free[index] = [free[1], finished + 2]
         return finished
 
-    def _fetch_weights(self, index: int, tile: int, k_tile: int, last_n: bool) -> Ints:
+    def _fetch_weights(self, index: int, tile: int, n_tile: int, k_tile: int) -> Ints:
         """Return the cycle in which each PEA's weights have landed."""
         layer = self._layer
-        loaded = self._loader.weight_tile(tile, k_tile)
+        streams = self._modes.stream_weights
+        loaded = self._loader.weight_tile(tile, n_tile if streams else 0, k_tile)
         cycle = max(self._weight_done + 1, loaded + 1, 1) + 2
         landed = np.zeros(self._config.peas, np.int64)
         free, needed = self._bank_free[index][0], layer.weights.cycles[tile, k_tile]
@@ -134,7 +134,7 @@ class Walk:
             cycle = max(cycle, int(free[pea])) + int(needed[pea])
             landed[pea] = cycle
         self._weight_done = cycle - 1
-        if last_n:
+        if streams or n_tile == len(layer.columns) - 1:
             self._loader.wmem.free(self._weight_done, int(layer.weights.words[tile, k_tile]))
         return landed
 
