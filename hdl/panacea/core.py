@@ -66,7 +66,7 @@ class PanaceaCore(Block):
                 f"{name}_tile_free": Out(1),
                 f"{name}_rewind": Out(1),
                 f"{name}_starving": Out(1),
-                f"{name}_reads": Out(range(config.lanes + config.quad + 1)),
+                f"{name}_reads": Out(range(config.lanes + config.quads * config.quad + 1)),
             }
         products = range(config.peas * config.operators + 1)
         super().__init__(

@@ -8,8 +8,8 @@ from amaranth.lib.wiring import In, Out
 
 from bitfabric.hdl.block import Block, place
 from bitfabric.hdl.common.memory import address_bits
-from bitfabric.hdl.panacea.config import ENTRY_BITS, PanaceaConfig
-from bitfabric.hdl.panacea.index_decoder import IndexDecoder, entry_layout
+from bitfabric.hdl.panacea.config import ENTRY_BITS, VECTOR_BITS, PanaceaConfig
+from bitfabric.hdl.panacea.index_decoder import IndexDecoder
 from bitfabric.hdl.panacea.records import dense_words, quads_of
 from bitfabric.hdl.panacea.slice_memory import ring_add
 from bitfabric.quant.errors import check_range
@@ -19,8 +19,8 @@ def fetch_layout(config: PanaceaConfig) -> data.StructLayout:
     """Return what lands in a buffer in one cycle.
 
     Fields: ``group`` (its destination); ``first``, ``last`` (of the group's landings); ``dense_en``, ``dense``
-    (``lanes`` vectors), ``slice``, ``chunk`` (which dense slice, which ``lanes`` positions of it); ``ho`` (decoded
-    HO vectors, each with a flag of its own).
+    (``lanes`` vectors), ``slice``, ``chunk`` (which dense slice, which ``lanes`` positions of it); ``mask``,
+    ``vectors`` (HO vectors at their positions, and which of them land).
     """
     groups = max(config.peas, config.groups)
     return data.StructLayout(
@@ -32,7 +32,8 @@ def fetch_layout(config: PanaceaConfig) -> data.StructLayout:
             "dense": config.lanes * 16,
             "slice": 1,
             "chunk": max(1, (config.tile_k // config.lanes - 1).bit_length()),
-            "ho": data.ArrayLayout(entry_layout(config), config.quad),
+            "mask": config.tile_k,
+            "vectors": config.tile_k * VECTOR_BITS,
         }
     )
 
@@ -40,9 +41,9 @@ def fetch_layout(config: PanaceaConfig) -> data.StructLayout:
 class Fetcher(Block):
     """Fetch one compressed tile at a time.
 
-    A tile takes 2 cycles for its header and then ``max(1, words + max(dense, quads))`` cycles for each of its groups:
-    ``dense`` words and ``quads`` quads go side by side, but the memory's one port is taken by each of the ``words`` HO
-    words that the group needs anew. A group does not start before ``free``. What is read lands one cycle later.
+    A tile takes 2 cycles for its header and then a cycle for every word: each of its groups its dense words and those HO
+    words that no group before it had. HO words come first; each is decoded in the cycle after its read. A group does
+    not start before ``free``. What is read lands one cycle later, HO vectors one cycle after their decoding.
 
     Parameters
     ----------
@@ -104,7 +105,7 @@ class Fetcher(Block):
                 "done": Out(1),
                 "tile_words": Out(range(words + 1)),
                 "starving": Out(1),
-                "reads": Out(range(config.lanes + config.quad + 1)),
+                "reads": Out(range(config.lanes + config.quads * config.quad + 1)),
                 "error": Out(1),
             }
         )
@@ -134,17 +135,26 @@ class Fetcher(Block):
 
         dense_all = Signal.like(dense_left)
         m.d.comb += [dense_all.eq(Mux(dense == 2, chunks << 1, chunks)), self.group.eq(group)]
-        going, need_word, take_dense, take_quad, ends = (Signal() for _ in range(5))
+        going, need_word, take_dense, take_ho, ends = (Signal() for _ in range(5))
         state_groups = Signal()
         quads_left = Signal(range(most_quads + 1))
+        quads_taken = Signal(range(config.quads + 1))
+        stored_after, word_after = Signal.like(stored_left), Signal.like(word_left)
+        all_taken = Signal()
         m.d.comb += [
             quads_left.eq(quads_of(config, stored_left)),
             going.eq(state_groups & (started | self.free)),
             self.claim.eq(going & ~started),
-            need_word.eq(going & (stored_left != 0) & (word_left == 0)),
+            take_ho.eq(going & (stored_left != 0) & (word_left != 0)),
+            all_taken.eq(quads_left <= word_left),
+            quads_taken.eq(Mux(take_ho, Mux(all_taken, quads_left, word_left), 0)),
+            stored_after.eq(
+                Mux(take_ho, Mux(all_taken, 0, stored_left - word_left * config.quad), stored_left)
+            ),
+            word_after.eq(word_left - quads_taken),
+            need_word.eq(going & (stored_after != 0) & (word_after == 0)),
             take_dense.eq(going & ~need_word & (dense_left != 0)),
-            take_quad.eq(going & ~need_word & (stored_left != 0)),
-            ends.eq(going & ~need_word & (dense_left <= 1) & (quads_left <= 1)),
+            ends.eq(going & ~need_word & (dense_left <= 1) & (stored_after == 0)),
         ]
         last_group, bad_header = Signal(), Signal()
         m.d.comb += last_group.eq(group == self.count - 1)
@@ -195,6 +205,7 @@ class Fetcher(Block):
                     m.d.sync += used.eq(used + 1)
                 with m.If(going):
                     m.d.sync += started.eq(1)
+                m.d.sync += [stored_left.eq(stored_after), word_left.eq(word_after)]
                 with m.If(need_word):
                     m.d.sync += [ho_at.eq(ring_add(ho_at, 1, self._words)), word_left.eq(config.quads)]
                 with m.If(take_dense):
@@ -205,11 +216,6 @@ class Fetcher(Block):
                     ]
                     with m.If(chunk == chunks - 1):
                         m.d.sync += [chunk.eq(0), slice_.eq(1)]
-                with m.If(take_quad):
-                    m.d.sync += [
-                        stored_left.eq(Mux(quads_left == 1, 0, stored_left - config.quad)),
-                        word_left.eq(word_left - 1),
-                    ]
                 with m.If(ends):
                     m.d.sync += [
                         group.eq(group + 1),
@@ -225,37 +231,43 @@ class Fetcher(Block):
         m.d.comb += self.tile_words.eq(used + self.read_en)
         bad_count = Signal()
         m.d.comb += bad_count.eq(state_groups & ~started & (stored_left > self.k_valid))
-        decoder = self._decode(m, need_word, take_quad, word_left, stored_left)
-        self._land(m, decoder, going, take_dense, take_quad, ends, group, started, slice_, chunk, stored_left)
+        decoder = self._decode(m, need_word, take_ho, word_left, stored_left, stored_after)
+        entries = Signal(range(config.quads * config.quad + 1))
+        m.d.comb += entries.eq(Mux(take_ho, stored_left - stored_after, 0))
+        self._land(m, decoder, going, take_dense, ends, group, started, slice_, chunk, entries)
         m.d.comb += self.error.eq(decoder.error | bad_count | bad_header)
         return m
 
     def _decode(
-        self, m: Module, need_word: Value, take_quad: Value, word_left: Value, stored_left: Value
+        self,
+        m: Module,
+        need_word: Value,
+        take_ho: Value,
+        word_left: Value,
+        stored_left: Value,
+        stored_after: Value,
     ) -> IndexDecoder:
-        """Keep the HO word and decode a quad of it."""
+        """Keep the HO word, of which the next group may have a part, and decode the present group's."""
         config = self._config
-        size = config.quad * ENTRY_BITS
-        kept = Signal(config.quads * size, reset_less=True)
-        word = Signal(config.quads * size)
+        kept = Signal(config.quads * config.quad * ENTRY_BITS, reset_less=True)
+        word = Signal.like(kept, name="word")
         fresh = Signal()  # an HO word stands on read_data
         m.d.sync += fresh.eq(need_word)
         m.d.comb += word.eq(Mux(fresh, self.read_data[: len(word)], kept))
         with m.If(fresh):
             m.d.sync += kept.eq(word)
-        resumed = Signal()  # the group had a quad before
-        with m.If(take_quad):
-            m.d.sync += resumed.eq(stored_left > config.quad)
-        number = Signal(range(config.quads + 1))
-        m.d.comb += number.eq(config.quads - word_left)
+        resumed = Signal()  # the group had a word before
+        with m.If(take_ho):
+            m.d.sync += resumed.eq(stored_after != 0)
         decoder = place(m, "decoder", IndexDecoder(config))
         m.d.comb += [
-            decoder.en.eq(take_quad),
+            decoder.en.eq(take_ho),
             decoder.first.eq(~resumed),
-            decoder.count.eq(Mux(stored_left > config.quad, config.quad, stored_left)),
+            decoder.start.eq(config.quads - word_left),
+            decoder.left.eq(stored_left),
             decoder.skipped.eq(self.skipped),
             decoder.k_valid.eq(self.k_valid),
-            decoder.quad.eq(word.word_select(number, size)),
+            decoder.word.eq(word),
         ]
         return decoder
 
@@ -265,13 +277,12 @@ class Fetcher(Block):
         decoder: IndexDecoder,
         going: Value,
         take_dense: Value,
-        take_quad: Value,
         ends: Value,
         group: Value,
         started: Value,
         slice_: Value,
         chunk: Value,
-        stored_left: Value,
+        entries: Value,
     ) -> None:
         """Register what lands beside the dense word that the memory gives a cycle later; count the vectors."""
         config = self._config
@@ -279,10 +290,11 @@ class Fetcher(Block):
         m.d.sync += self.landing.eq(going)
         control = Cat(group, ~started, ends, take_dense, slice_, chunk)
         held = Signal(len(control), reset_less=True)
-        entries = Signal(data.ArrayLayout(entry_layout(config), config.quad), reset_less=True)
-        m.d.sync += held.eq(control)
-        for index in range(config.quad):
-            m.d.sync += entries[index].eq(decoder.o[index].as_value())
+        mask = Signal(config.tile_k)
+        vectors = Signal(config.tile_k * VECTOR_BITS, reset_less=True)
+        m.d.sync += [held.eq(control), mask.eq(decoder.mask)]
+        with m.If(decoder.en):
+            m.d.sync += vectors.eq(decoder.vectors)
         widths = (len(group), 1, 1, 1, 1, len(chunk))
         parts, low = [], 0
         for width in widths:
@@ -297,18 +309,12 @@ class Fetcher(Block):
             landed.slice.eq(parts[4]),
             landed.chunk.eq(parts[5]),
         ]
-        for index in range(config.quad):
-            m.d.comb += [
-                landed.ho[index].eq(entries[index]),
-                landed.ho[index].keep.eq(entries[index].keep & self.landing),
-            ]
+        m.d.comb += [landed.mask.eq(mask), landed.vectors.eq(vectors)]
         left = Signal(range(config.tile_k + 1))  # positions of the chunk and behind it
-        vectors = Signal(range(config.lanes + 1))
-        quad_count = Signal(range(config.quad + 1))
+        count = Signal(range(config.lanes + 1))
         shift = config.lanes.bit_length() - 1
         m.d.comb += [
             left.eq(self.k_valid - (chunk << shift)),
-            vectors.eq(Mux(take_dense, Mux(left > config.lanes, config.lanes, left), 0)),
-            quad_count.eq(Mux(take_quad, Mux(stored_left > config.quad, config.quad, stored_left), 0)),
+            count.eq(Mux(take_dense, Mux(left > config.lanes, config.lanes, left), 0)),
         ]
-        m.d.sync += self.reads.eq(vectors + quad_count)
+        m.d.sync += self.reads.eq(count + entries)

@@ -2,46 +2,43 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Const, Module, Signal, Value
-from amaranth.lib import data
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
 from bitfabric.hdl.block import Block
 from bitfabric.hdl.panacea.config import ENTRY_BITS, INDEX_BITS, VECTOR, VECTOR_BITS, PanaceaConfig
 
 
-def entry_layout(config: PanaceaConfig) -> data.StructLayout:
-    """Return a decoded HO vector: ``keep`` (it takes part in products), ``position`` along K, ``vector``."""
-    return data.StructLayout({"keep": 1, "position": (config.tile_k - 1).bit_length(), "vector": VECTOR_BITS})
-
-
 class IndexDecoder(Block):
-    """Decode a quad of stored HO vectors [paper, III-D].
+    """Decode what a memory word holds of one group's stored HO vectors [paper, III-D].
 
-    Combinational but for the where the next quad goes on. A vector all of whose slices are the
-    skipped one is a forced one, whatever its index: it moves the position and is dropped.
+    Combinational but for the position where the group's next word goes on. All entries of a word are decoded side by
+    side, their indices added up in a tree, and brought to their positions once for all buffers [ours]. A vector
+    all of whose slices are the skipped one is a forced one, whatever its index: it moves the position and is dropped.
 
     Parameters
     ----------
     config : PanaceaConfig
-        Gives the quad's size and T_K.
+        Gives the form of a word and T_K.
 
     Members
     -------
     en : In(1)
-        A quad is there.
+        A word is there.
     first : In(1)
-        It is its group's first.
-    count : In
-        How many of its entries are stored vectors, at least 1.
+        It is the group's first.
+    start : In
+        The first of its quads that is the group's.
+    left : In
+        The group's stored vectors that no word before had, at least 1.
     skipped : In(4)
         The slice value that is skipped: 0 for weights, r for activations.
     k_valid : In
         K positions of the sub-tile.
-    quad : In(quad · 20)
+    word : In(quads · quad · 20)
         Entries, value below, index above.
-    o : Out(entry_layout).array(quad)
-        What they say.
+    mask : Out(T_K), vectors : Out(T_K · 16)
+        Positions of the vectors that are no forced ones, and the vectors there.
     error : Out(1)
         An index leads out of the sub-tile, or something stands behind the last stored vector.
     """
@@ -52,46 +49,89 @@ class IndexDecoder(Block):
             {
                 "en": In(1),
                 "first": In(1),
-                "count": In(range(config.quad + 1)),
+                "start": In(range(config.quads + 1)),
+                "left": In(range(config.tile_k + 1)),
                 "skipped": In(4),
                 "k_valid": In(range(config.tile_k + 1)),
-                "quad": In(config.quad * ENTRY_BITS),
-                "o": Out(entry_layout(config)).array(config.quad),
+                "word": In(config.quads * config.quad * ENTRY_BITS),
+                "mask": Out(config.tile_k),
+                "vectors": Out(config.tile_k * VECTOR_BITS),
                 "error": Out(1),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
-        """Add up the indices."""
+        """Add up the indices, then let every position look for its vector."""
         m = Module()
         config = self._config
-        bits = (config.tile_k + config.quad * (1 << INDEX_BITS)).bit_length()
+        size = config.quads * config.quad
         resume = Signal(range(config.tile_k + 1), reset_less=True)
-        position: Value = Signal(bits, name="start")
-        m.d.comb += position.eq(resume)
-        with m.If(self.first):
-            m.d.comb += position.eq(0)
-        errors = []
-        for number in range(config.quad):
-            entry = self.quad.word_select(Const(number, 3), ENTRY_BITS)
-            at = Signal(bits, name=f"position{number}")
-            used = Signal(name=f"used{number}")
-            out = Signal(name=f"outside{number}")
-            vector = entry[:VECTOR_BITS]
+        begin = Signal.like(resume, name="begin")
+        m.d.comb += begin.eq(Mux(self.first, 0, resume))
+        steps, used, errors = [], [], []
+        for number in range(size):
+            quad, place = divmod(number, config.quad)
+            entry = self.word.word_select(Const(number, 8), ENTRY_BITS)
+            mine, stored = Signal(name=f"mine{number}"), Signal(name=f"stored{number}")
+            ahead = Signal(range(size + 1), name=f"ahead{number}")  # entries of the group before this one
+            reach = self.left + (config.quad - 1)
             m.d.comb += [
-                used.eq(self.en & (self.count > number)),
-                at.eq(position + entry[VECTOR_BITS:]),
-                out.eq(used & (at >= self.k_valid)),
-                self.o[number].keep.eq(used & ~out & (vector != self.skipped.replicate(VECTOR))),
-                self.o[number].position.eq(at),
-                self.o[number].vector.eq(vector),
+                ahead.eq(number - self.start * config.quad),
+                # The group's quads: the last one may be filled up.
+                mine.eq(self.en & (self.start <= quad) & (reach >= ahead - place + config.quad)),
+                stored.eq(mine & (ahead < self.left)),
             ]
-            # What fills up a quad is 0: a count that is too low shows there.
-            errors.append(out | (self.en & ~used & (entry != 0)))
-            after = Signal(bits, name=f"after{number}")
-            m.d.comb += after.eq(at + 1)
-            position = after
-            with m.If(used):
-                m.d.sync += resume.eq(after)
-        m.d.comb += self.error.eq(sum(errors, Const(0, 1)) != 0)
+            step = Signal(range((1 << INDEX_BITS) + 1), name=f"step{number}")
+            m.d.comb += step.eq(Mux(stored, entry[VECTOR_BITS:] + 1, 0))
+            steps.append(step)
+            used.append(stored)
+            errors.append(mine & ~stored & (entry != 0))
+        ends = self._sums(m, steps)
+        at, kept = [], []
+        for number in range(size):
+            vector = self.word.word_select(Const(number, 8), ENTRY_BITS)[:VECTOR_BITS]
+            end = Signal(range(config.tile_k + size * (1 << INDEX_BITS) + 1), name=f"end{number}")
+            outside, keep = Signal(name=f"outside{number}"), Signal(name=f"keep{number}")
+            position = Signal((config.tile_k - 1).bit_length(), name=f"position{number}")
+            m.d.comb += [
+                end.eq(begin + ends[number]),
+                position.eq(end - 1),
+                outside.eq(used[number] & (end > self.k_valid)),
+                keep.eq(used[number] & ~outside & (vector != self.skipped.replicate(VECTOR))),
+            ]
+            with m.If(used[number]):
+                m.d.sync += resume.eq(end)
+            at.append(position)
+            kept.append((keep, vector))
+            errors.append(outside)
+        m.d.comb += self.error.eq(Cat(*errors).any())
+        for index in range(config.tile_k):
+            value: Value = Const(0, VECTOR_BITS)
+            hits = []
+            for position, (keep, vector) in zip(at, kept, strict=True):
+                hit = keep & (position == index)
+                hits.append(hit)
+                value = value | Mux(hit, vector, 0)
+            m.d.comb += [
+                self.mask[index].eq(Cat(*hits).any()),
+                self.vectors[index * VECTOR_BITS : (index + 1) * VECTOR_BITS].eq(value),
+            ]
         return m
+
+    @staticmethod
+    def _sums(m: Module, steps: list[Signal]) -> list[Value]:
+        """Return the running sums (Sklansky's tree)."""
+        sums: list[Value] = list(steps)
+        span = 1
+        while span < len(sums):
+            following: list[Value] = []
+            for index, value in enumerate(sums):
+                if index // span % 2:
+                    total = Signal(len(value) + 1, name=f"sum{span}_{index}")
+                    m.d.comb += total.eq(value + sums[index // span * span - 1])
+                    following.append(total)
+                else:
+                    following.append(value)
+            sums = following
+            span *= 2
+        return sums

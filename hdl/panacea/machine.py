@@ -48,7 +48,7 @@ class PanaceaMachine(Block):
         self._config = config
         words = config.pwl
         products = range(config.peas * config.operators + 1)
-        reads = range(config.lanes + config.quad + 1)
+        reads = range(config.lanes + config.quads * config.quad + 1)
         super().__init__(
             {
                 "job": In(JOB),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib.wiring import In, Out
 
 from bitfabric.hdl.block import Block
@@ -65,16 +65,10 @@ class VectorBank(Block):
             here = (self.i.chunk == index % chunks) & (self.i.slice == index // chunks)
             with m.If(self.en & self.i.dense_en & here):
                 m.d.sync += dense[index * word : (index + 1) * word].eq(self.i.dense)
-        new = Signal(config.tile_k)
         for position in range(config.tile_k):
-            hits = [entry.keep & (entry.position == position) for entry in self.i.ho]
-            m.d.comb += new[position].eq(Cat(*hits).any())
-            value = Signal(VECTOR_BITS, name=f"value{position}")
-            for hit, entry in zip(hits, self.i.ho, strict=True):
-                with m.If(hit):
-                    m.d.comb += value.eq(entry.vector)
-            with m.If(self.en & new[position]):
-                m.d.sync += top.word_select(position, VECTOR_BITS).eq(value)
+            with m.If(self.en & self.i.mask[position]):
+                low = position * VECTOR_BITS
+                m.d.sync += top[low : low + VECTOR_BITS].eq(self.i.vectors[low : low + VECTOR_BITS])
         with m.If(self.en):
-            m.d.sync += mask.eq(Mux(self.i.first, 0, mask) | new)
+            m.d.sync += mask.eq(Mux(self.i.first, 0, mask) | self.i.mask)
         return m

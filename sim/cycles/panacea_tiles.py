@@ -159,7 +159,7 @@ def _fetch(config: PanaceaConfig, keep: Bools, dense: int, size: int, depths: li
     read = -(-after // config.quads)
     fetched = np.diff(read, axis=2, prepend=0)
     chunks = np.array([-(-depth // config.lanes) for depth in depths]) * dense
-    cycles = np.maximum(quads, chunks[None, :, None]) + fetched
+    cycles = chunks[None, :, None] + fetched
     words = 1 + present.sum(axis=2) * chunks[None, :] + read[:, :, -1]
     return Fetch(cycles=cycles * present, words=words)
 
