@@ -1,8 +1,8 @@
-"""Random campaigns: emitted RTL against the golden model and the cycle model."""
+"""Helpers of several files here: random campaigns, and a host that drives a top by hand."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import pytest
 from bitfabric.hdl.registry import DESIGNS
 from bitfabric.quant.gemm import acc_bits_needed
 from bitfabric.sim.case import GemmCase, random_case
+from bitfabric.sim.job import Step
 from bitfabric.sim.simulate import SimulationReport, simulate
 
 Campaign = Callable[..., SimulationReport]
@@ -91,3 +92,101 @@ def distinct_cases() -> Callable[..., int]:
         return len(found)
 
     return count
+
+
+class Host:
+    """Drive the ports of a top by hand."""
+
+    def __init__(self, ctx: Any, top: Any):
+        self.ctx, self.top = ctx, top
+
+    async def tick(self) -> None:
+        await self.ctx.tick()
+
+    async def reset(self) -> None:
+        self.ctx.set(self.top.aresetn, 1)
+        self.ctx.set(self.top.s_axil_bready, 1)
+        self.ctx.set(self.top.s_axil_rready, 1)
+        self.ctx.set(self.top.m_axis_tready, 1)
+        for _ in range(4):
+            await self.ctx.tick()
+
+    async def write(self, offset: int, word: int) -> None:
+        for port, value in (
+            ("awaddr", offset),
+            ("wdata", word),
+            ("wstrb", 15),
+            ("awvalid", 1),
+            ("wvalid", 1),
+        ):
+            self.ctx.set(getattr(self.top, f"s_axil_{port}"), value)
+        waiting = {"aw", "w"}
+        while waiting:
+            ready = {
+                channel: self.ctx.get(getattr(self.top, f"s_axil_{channel}ready")) for channel in waiting
+            }
+            await self.tick()
+            for channel in [channel for channel in waiting if ready[channel]]:
+                self.ctx.set(getattr(self.top, f"s_axil_{channel}valid"), 0)
+                waiting.remove(channel)
+        while not self.ctx.get(self.top.s_axil_bvalid):
+            await self.tick()
+        assert self.ctx.get(self.top.s_axil_bresp) == 0
+        await self.tick()
+
+    async def read(self, offset: int) -> int:
+        self.ctx.set(self.top.s_axil_araddr, offset)
+        self.ctx.set(self.top.s_axil_arvalid, 1)
+        while not self.ctx.get(self.top.s_axil_arready):
+            await self.tick()
+        await self.tick()
+        self.ctx.set(self.top.s_axil_arvalid, 0)
+        while not self.ctx.get(self.top.s_axil_rvalid):
+            await self.tick()
+        assert self.ctx.get(self.top.s_axil_rresp) == 0
+        word = self.ctx.get(self.top.s_axil_rdata)
+        await self.tick()
+        return int(word)
+
+    async def run(
+        self,
+        step: Step,
+        last_at: int,
+        meanwhile: Sequence[tuple[int, int]] = (),
+        *,
+        until_irq: bool = False,
+        patience: int = 10_000,
+    ) -> bytes:
+        """Send a step's stream, ``last`` with beat ``last_at``; return the packet that comes back.
+
+        ``meanwhile`` is written while the machine is busy. ``until_irq``: return what has come when the interrupt
+        rises, whatever it says; beats that are not taken by then are never sent.
+        """
+        for offset, word in step.writes:
+            await self.write(offset, word)
+        beats = [int.from_bytes(beat.tobytes(), "little") for beat in step.stream]
+        received, sent = b"", 0
+        for offset, word in meanwhile:
+            await self.write(offset, word)
+        for _ in range(patience):
+            self.ctx.set(self.top.s_axis_tvalid, sent < len(beats))
+            if sent < len(beats):
+                self.ctx.set(self.top.s_axis_tdata, beats[sent])
+                self.ctx.set(self.top.s_axis_tlast, sent == last_at)
+            taken = sent < len(beats) and self.ctx.get(self.top.s_axis_tready)
+            last = False
+            if self.ctx.get(self.top.m_axis_tvalid):
+                received += self.ctx.get(self.top.m_axis_tdata).to_bytes(step.expected.shape[1], "little")
+                last = bool(self.ctx.get(self.top.m_axis_tlast))
+            await self.ctx.tick()
+            sent += taken
+            if self.ctx.get(self.top.irq) if until_irq else last:
+                self.ctx.set(self.top.s_axis_tvalid, 0)
+                return received
+        raise AssertionError("no interrupt came" if until_irq else "no packet came back")
+
+
+@pytest.fixture
+def make_host() -> type[Host]:
+    """Return the class of hosts: tests cannot import it by name."""
+    return Host

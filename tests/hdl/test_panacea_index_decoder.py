@@ -27,12 +27,10 @@ async def decode(ctx, unit, entries, rng):
     found, well = [], True
     for start in range(0, len(entries), size):
         quad = entries[start : start + size]
-        # What stands behind the last entry says nothing.
-        padded = [*quad, *(int(word) for word in rng.integers(0, 1 << 20, size - len(quad)))]
         ctx.set(unit.en, 1)
         ctx.set(unit.first, start == 0)
         ctx.set(unit.count, len(quad))
-        ctx.set(unit.quad, sum(word << (20 * number) for number, word in enumerate(padded)))
+        ctx.set(unit.quad, sum(word << (20 * number) for number, word in enumerate(quad)))
         well &= not ctx.get(unit.error)
         found += [
             (ctx.get(unit.o[number].position), ctx.get(unit.o[number].vector))
@@ -109,5 +107,22 @@ def test_an_index_beyond_the_sub_tile_is_told(k_valid, indices):
             # One entry less is right, and so is what comes after an error.
             _, well = await decode(ctx, unit, entries[:-1], rng)
             assert well
+
+    simulate(unit, testbench)
+
+
+def test_something_behind_the_last_vector_is_told():
+    """What fills up a quad is 0: a count that is too low shows there."""
+    unit = IndexDecoder(WIDE)
+
+    async def testbench(ctx):
+        ctx.set(unit.k_valid, 32)
+        ctx.set(unit.first, 1)
+        ctx.set(unit.quad, entry(7, 1) << 20 | entry(7, 0))
+        for en in (0, 1):
+            ctx.set(unit.en, en)
+            for count in (1, 2):
+                ctx.set(unit.count, count)
+                assert ctx.get(unit.error) == (en and count == 1)
 
     simulate(unit, testbench)
