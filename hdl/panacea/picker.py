@@ -127,7 +127,10 @@ class ProductPicker(Block):
         return whole
 
     def _sums(self, m: Module, counts: list[Signal]) -> list[Value]:
-        """Return the running sums of ``counts``; too large ones may be wrong, but exceed ``width`` (Sklansky's tree)."""
+        """Return the running sums of ``counts``, by Brent and Kung's tree.
+
+        Those above ``width`` may be wrong, but are above it.
+        """
         bits = max(self._width.bit_length(), MOST.bit_length())
 
         def add(a: Value, b: Value, name: str) -> Signal:
@@ -142,17 +145,22 @@ class ProductPicker(Block):
         sums: list[Value] = [Cat(count, Const(0, bits + 1 - len(count))) for count in counts]
         step = 1
         while step < len(sums):
-            sums = [
-                add(sums[i], sums[(i // step) * step - 1], f"rank{step}_{i}") if i // step % 2 else sums[i]
-                for i in range(len(sums))
-            ]
+            for i in range(2 * step - 1, len(sums), 2 * step):
+                sums[i] = add(sums[i], sums[i - step], f"up{step}_{i}")
             step *= 2
+        while step > 1:
+            step //= 2
+            for i in range(3 * step - 1, len(sums), 2 * step):
+                sums[i] = add(sums[i], sums[i - step], f"down{step}_{i}")
         return sums
 
     def _find(
         self, m: Module, rank: int, ends: Value, previous: Any, taken: Signal
     ) -> data.View[data.StructLayout]:
-        """Return the product of one rank, anything if there is none; ``ends``: positions whose sums exceed the rank."""
+        """Return the product of one rank, or anything if there is none.
+
+        ``ends`` are the positions whose running sums exceed the rank.
+        """
         size = self._config.tile_k
         hits, found = Signal(size, name=f"hits{rank}"), Signal(FOUND, name=f"found{rank}")
         m.d.comb += hits.eq(ends & ~(ends << 1))
