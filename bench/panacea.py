@@ -34,9 +34,8 @@ FORMS: tuple[tuple[str, dict[str, Any], bool, float | None], ...] = (
 )
 UTILIZATION = {0.0: 0.95, 0.5: 0.90, 0.9: 0.90}
 TIMES, SECONDS = 6, 10.0
-LAYER, TOKENS = "minilm:0.ffn1", 32
-# More tokens in a tile: weights are fetched once for all of them.
-LONG_TOKENS = 128
+# With few tokens the fetch of weights, for all PEAs one after the other, can take longer than their use.
+LAYER, TOKENS = "minilm:0.ffn1", (32, 128)
 # The forms that a layer of a model runs on; with DTP the model's case takes it where it fits.
 LAYER_FORMS: dict[str, dict[str, Any]] = {
     "D4/S8 without DTP": {"dtp": False},
@@ -177,13 +176,12 @@ def _emission(quick: bool, progress: Progress) -> Row:
 
 
 def _layer(quick: bool, progress: Progress) -> Iterator[Row]:
-    lengths: tuple[tuple[int, dict[str, Any]], ...] = ((TOKENS, {}), (LONG_TOKENS, {"tile_n": LONG_TOKENS}))
-    for tokens, fields in lengths:
-        for what, form in LAYER_FORMS.items():
+    for tokens in TOKENS:
+        for what, fields in LAYER_FORMS.items():
             progress(f"{LAYER}, {tokens} tokens, {what}")
             # A build takes minutes: one form; the cycle model is equal to all of them by test.
-            rtl = tokens == TOKENS and what == "D4/S8 without DTP" and not quick
-            yield _layer_row(f"{LAYER}:{tokens}", what, {**form, **fields}, rtl, progress)
+            rtl = what == "D4/S8 without DTP" and not quick
+            yield _layer_row(f"{LAYER}:{tokens}", what, fields, rtl, progress)
 
 
 def _layer_row(spec: str, what: str, fields: dict[str, Any], rtl: bool, progress: Progress) -> Row:

@@ -7,6 +7,7 @@ from typing import Any
 
 from bench.row import Progress, Row
 from bitfabric.hdl.emit import emit
+from bitfabric.hdl.panacea.config import PanaceaConfig
 from bitfabric.hdl.registry import entry
 from bitfabric.synth.area import area
 from bitfabric.synth.libraries import OSU018, library
@@ -37,6 +38,7 @@ PARTS = {
 }
 OVERHEAD, ASIDE = (SCHEDULER, COMPENSATOR, DECODER), (MUX, WEIGHTS, PSUMS)
 MOST = 0.15
+PEAS = PanaceaConfig.preset("paper").peas
 
 
 def part_of(component: str) -> str:
@@ -49,18 +51,18 @@ def part_of(component: str) -> str:
 
 
 def parts_of(fields: dict[str, Any], cells: Any) -> tuple[dict[str, float], int]:
-    """Return the NAND2 equivalents of a PEA's parts, its share of the fetcher in full, and its bits in macros."""
+    """Return the NAND2 equivalents of a PEA's parts, and its bits in macros."""
     parts = dict.fromkeys(PARTS.values(), 0.0)
     bits = 0
-    # The decoder of the weights' indices sits in their fetcher, one for all PEAs: counted whole all the same.
-    for name in ("panacea_pea", "index_decoder"):
-        found = entry(name)
-        emitted = emit(found.make(found.config.preset("paper", **fields)), name)
+    config = PanaceaConfig.preset("paper", **fields)
+    # The decoder of the weights' indices sits in their fetcher, one for all PEAs [ours]: each has its share.
+    for name, shared in (("panacea_pea", 1), ("index_decoder", PEAS)):
+        emitted = emit(entry(name).make(config), name)
         made_of = {module.name: module.component for module in emitted.modules}
         report = area(emitted.verilog, name, cells, flat=False)
         bits += report.memory_bits
         for module in report.by_module:
-            parts[part_of(made_of[module.name])] += module.nand2_equivalents * module.instances
+            parts[part_of(made_of[module.name])] += module.nand2_equivalents * module.instances / shared
     return parts, bits
 
 
@@ -100,8 +102,9 @@ def _table(name: str, forms: dict[str, dict[str, float]], bits: dict[str, int]) 
             target=f"< {MOST:.0%} of a PEA",
             reached=f"{overhead / whole:.1%} of the PEA's {whole:,.0f} NAND2; {overhead / bare:.1%} of the "
             f"{bare:,.0f} without operand multiplexers and buffers",
-            workload=f"bitfabric area panacea_pea --preset paper{options} --liberty {name}, and index_decoder, "
-            "which all PEAs share, whole; memories above 1024 bits are macros and in no share",
+            workload=f"bitfabric area panacea_pea --preset paper{options} --liberty {name}, and a PEA's share of "
+            f"index_decoder, one for all of them ({parts[DECODER] * PEAS:,.0f}); memories above 1024 bits are "
+            "macros and in no share",
             met=overhead < MOST * bare,
             figures={"overhead": overhead, "whole": whole, "bare": bare, "memory_bits": bits[form]},
         )
