@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from bitfabric.hdl.block import Block, place
 from bitfabric.hdl.common.memory import Ram, address_bits
+from bitfabric.hdl.panacea.shifts import choose
 from bitfabric.quant.errors import check_range
 
 
@@ -76,7 +77,7 @@ class AccumulatorBanks(Block):
         live = [Signal(self._depth, name=f"live{index}") for index in range(2)]
         old = Array(ram.read_data for ram in rams)[bank]
         has_old = Signal()
-        m.d.comb += has_old.eq(Array(flags.bit_select(word, 1) for flags in live)[bank])
+        m.d.comb += has_old.eq(Array(choose(list(flags), word) for flags in live)[bank])
         total = []
         for lane in range(lanes):
             value = Signal(signed(bits), name=f"total{lane}")
@@ -85,7 +86,7 @@ class AccumulatorBanks(Block):
             total.append(value)
         alive = Signal()
         with m.If(self.read_en):
-            m.d.sync += alive.eq(Array(flags.bit_select(self.read_word, 1) for flags in live)[self.read_bank])
+            m.d.sync += alive.eq(Array(choose(list(flags), self.read_word) for flags in live)[self.read_bank])
         for index, ram in enumerate(rams):
             adds = Signal(name=f"adds{index}")
             reads = Signal(name=f"reads{index}")

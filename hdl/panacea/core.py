@@ -42,7 +42,7 @@ class PanaceaCore(Block):
         Psum blocks.
     working : Out(1)
         A PEA issued products, two cycles ago.
-    static, dynamic, wmem_reads, amem_reads : Out
+    static_products, dynamic_products, wmem_reads, amem_reads : Out
         Products and slice-vectors of a cycle, to be counted.
     wmem_starving, amem_starving : Out(1)
         A fetcher waits for a tile.
@@ -80,8 +80,8 @@ class PanaceaCore(Block):
                 "params_release": Out(1),
                 "o": Out(stream.Signature(block_layout(config))),
                 "working": Out(1),
-                "static": Out(products),
-                "dynamic": Out(products),
+                "static_products": Out(products),
+                "dynamic_products": Out(products),
                 "error": Out(1),
             }
         )
@@ -100,14 +100,22 @@ class PanaceaCore(Block):
         weight_error = self._fetch_weights(m, peas)
         act_error = self._fetch_acts(m, peas)
         self._drain(m, peas)
-        working, static, dynamic = Signal(), Signal.like(self.static), Signal.like(self.dynamic)
+        working, static, dynamic = (
+            Signal(),
+            Signal.like(self.static_products),
+            Signal.like(self.dynamic_products),
+        )
         m.d.sync += [
-            working.eq(Cat((pea.static != 0) | (pea.dynamic != 0) for pea in peas).any()),
-            static.eq(balanced_sum([pea.static for pea in peas])),
-            dynamic.eq(balanced_sum([pea.dynamic for pea in peas])),
+            working.eq(Cat((pea.static_products != 0) | (pea.dynamic_products != 0) for pea in peas).any()),
+            static.eq(balanced_sum([pea.static_products for pea in peas])),
+            dynamic.eq(balanced_sum([pea.dynamic_products for pea in peas])),
             self.error.eq(weight_error | act_error),
         ]
-        m.d.comb += [self.working.eq(working), self.static.eq(static), self.dynamic.eq(dynamic)]
+        m.d.comb += [
+            self.working.eq(working),
+            self.static_products.eq(static),
+            self.dynamic_products.eq(dynamic),
+        ]
         return m
 
     def _fetch_weights(self, m: Module, peas: list[Pea]) -> Value:
@@ -183,7 +191,7 @@ class PanaceaCore(Block):
         for index, pea in enumerate(peas):
             m.d.comb += [
                 pea.filled.eq(buffer.filled),
-                buffer.release[index].eq(pea.release),
+                buffer.release[index].eq(pea.slot_release),
                 *(pea.slots[slot].eq(buffer.slots[slot]) for slot in range(config.act_slots)),
             ]
         return fetcher.error

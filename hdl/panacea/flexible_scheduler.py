@@ -107,7 +107,7 @@ class FlexibleScheduler(Block):
         ]
         m.d.sync += [
             self.work.eq(work),
-            self.release.eq(cursor.finish),
+            self.slot_release.eq(cursor.finish),
             self.weights_release[0].eq(cursor.tile_ends & cursor.active[0]),
             self.output_done.eq(cursor.output_ends),
         ]

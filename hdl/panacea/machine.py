@@ -40,7 +40,7 @@ class PanaceaMachine(Block):
         The layer's last beat has left ``o``, or its last word stands in OMEM.
     framing_error, rle_error, wmem_overflow, amem_overflow, omem_overflow : Out(1)
         The layer cannot be finished.
-    working, static, dynamic, wmem_reads, amem_reads, ppu_stalled : Out
+    working, static_products, dynamic_products, wmem_reads, amem_reads, ppu_stalled : Out
         What happens in a cycle, to be counted.
     """
 
@@ -61,8 +61,8 @@ class PanaceaMachine(Block):
                 "done": Out(1),
                 **{name: Out(1) for name in ERROR_PORTS},
                 "working": Out(1),
-                "static": Out(products),
-                "dynamic": Out(products),
+                "static_products": Out(products),
+                "dynamic_products": Out(products),
                 "wmem_reads": Out(reads),
                 "amem_reads": Out(reads),
                 "ppu_stalled": Out(1),
@@ -102,8 +102,8 @@ class PanaceaMachine(Block):
             self.rle_error.eq(core.error),
             self.omem_overflow.eq(output.omem_overflow),
             self.working.eq(core.working),
-            self.static.eq(core.static),
-            self.dynamic.eq(core.dynamic),
+            self.static_products.eq(core.static_products),
+            self.dynamic_products.eq(core.dynamic_products),
             self.wmem_reads.eq(core.wmem_reads),
             self.amem_reads.eq(core.amem_reads),
             self.ppu_stalled.eq(output.stalled),

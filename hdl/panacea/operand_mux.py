@@ -11,6 +11,7 @@ from amaranth.lib.wiring import In, Out
 from bitfabric.hdl.block import Block
 from bitfabric.hdl.panacea.act_buffer import slot_layout
 from bitfabric.hdl.panacea.config import VECTOR_BITS, PanaceaConfig
+from bitfabric.hdl.panacea.shifts import choose
 from bitfabric.hdl.panacea.work import work_layout
 
 
@@ -22,6 +23,11 @@ def bank_layout(config: PanaceaConfig) -> data.StructLayout:
             "top": config.tile_k * VECTOR_BITS,
         }
     )
+
+
+def vectors_in(words: Value) -> list[Value]:
+    """Return the vectors that a bank or slot holds side by side."""
+    return [words[low : low + VECTOR_BITS] for low in range(0, len(words), VECTOR_BITS)]
 
 
 def operand_layout() -> data.StructLayout:
@@ -97,9 +103,9 @@ class OperandMux(Block):
             weight_index: Value = pick.weight_slice
             act_index: Value = pick.act_slice
             if mixed:
-                top = bank.top.word_select(pick.position, VECTOR_BITS)
+                top = choose(vectors_in(bank.top), pick.position)
                 weights = Mux(pick.weight_top, top, weights)
-                acts = Mux(pick.act_top, slot.top.word_select(pick.position, VECTOR_BITS), acts)
+                acts = Mux(pick.act_top, choose(vectors_in(slot.top), pick.position), acts)
                 weight_index = Mux(pick.weight_top, self.weight_slices - 1, weight_index)
                 act_index = Mux(pick.act_top, self.act_slices - 1, act_index)
             register = Signal(operand_layout(), name=f"operand{index}", reset_less=True)
@@ -130,5 +136,5 @@ class OperandMux(Block):
                     value = Mux(position == at, piece.word_select(at, VECTOR_BITS), value)
                 chosen.append(value)
             else:
-                chosen.append(piece.word_select(position, VECTOR_BITS))
+                chosen.append(choose(vectors_in(piece), position))
         return Mux(slice_, chosen[1], chosen[0]) if slices > 1 else chosen[0]

@@ -64,7 +64,9 @@ class Operators(Block):
             products.append(unit.products)
         for lane in range(LANES):
             if config.flexible:
-                shifted = [self._shift(index, products[index][lane]) for index in range(config.operators)]
+                shifted = [
+                    self._shift(m, lane, index, products[index][lane]) for index in range(config.operators)
+                ]
                 totals = (
                     balanced_sum([Mux(self.second[i], 0, value) for i, value in enumerate(shifted)]),
                     # These are products of the least significant slices.
@@ -76,8 +78,10 @@ class Operators(Block):
                 split = config.static_operators
                 static = balanced_sum([products[index][lane] for index in range(split)])
                 totals = (
-                    self._shift(0, static),
-                    balanced_sum([self._shift(i, products[i][lane]) for i in range(split, config.operators)]),
+                    self._shift(m, lane, 0, static),
+                    balanced_sum(
+                        [self._shift(m, lane, i, products[i][lane]) for i in range(split, config.operators)]
+                    ),
                 )
             for path, total in enumerate(totals):
                 register = Signal(signed(sum_bits(config)), name=f"sum{path}_{lane}", reset_less=True)
@@ -85,8 +89,11 @@ class Operators(Block):
                 m.d.comb += self.sums[path * LANES + lane].eq(register)
         return m
 
-    def _shift(self, operator: int, value: Value) -> Value:
+    def _shift(self, m: Module, lane: int, operator: int, value: Value) -> Value:
         config = self._config
         operand = self.i[operator]
         shifted = shift_weight(value, operand.weight_index, (config.max_weight_bits - 4) // 3 + 1)
-        return shift_act(shifted, operand.act_index, config.max_act_bits // 4)
+        # A wire of its own: yosys would make it a part of what it becomes, which looks like a loop.
+        weighted = Signal(shifted.shape(), name=f"weighted{operator}_{lane}")
+        m.d.comb += weighted.eq(shifted)
+        return shift_act(weighted, operand.act_index, config.max_act_bits // 4)

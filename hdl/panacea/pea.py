@@ -54,7 +54,7 @@ class Pea(Block):
     -------
     pea, weight_slices, act_slices : In
         Which PEA this is; the layer's slices.
-    slots, filled, release : In, In, Out
+    slots, filled, slot_release : In, In, Out
         The global activation buffer.
     weights_free, weights_claim, weights_landing, i
         What comes from WMEM; ``i`` is the fetcher's.
@@ -66,7 +66,7 @@ class Pea(Block):
         Read a block of psums and empty it.
     data : Out(psum_layout)
         The block, a cycle later, kept until the next ``read_en``.
-    static, dynamic : Out
+    static_products, dynamic_products : Out
         Products decided on in the cycle before.
     """
 
@@ -80,7 +80,7 @@ class Pea(Block):
                 "act_slices": In(2),
                 "slots": In(slot_layout(config)).array(config.act_slots),
                 "filled": In(1),
-                "release": Out(1),
+                "slot_release": Out(1),
                 "weights_free": Out(1).array(tiles),
                 "weights_claim": In(1).array(tiles),
                 "weights_landing": In(1).array(tiles),
@@ -91,8 +91,8 @@ class Pea(Block):
                 "read_bank": In(1),
                 "read_word": In(address_bits(psum_words(config))),
                 "data": Out(psum_layout(config)),
-                "static": Out(config.operators.bit_length()),
-                "dynamic": Out(config.operators.bit_length()),
+                "static_products": Out(config.operators.bit_length()),
+                "dynamic_products": Out(config.operators.bit_length()),
             }
         )
 
@@ -113,12 +113,12 @@ class Pea(Block):
             scheduler.act_slices.eq(self.act_slices),
             scheduler.filled.eq(self.filled),
             scheduler.drained.eq(self.drained),
-            self.release.eq(scheduler.release),
+            self.slot_release.eq(scheduler.slot_release),
             mux.work.eq(scheduler.work),
             mux.weight_slices.eq(self.weight_slices),
             mux.act_slices.eq(self.act_slices),
-            self.static.eq(scheduler.work.static),
-            self.dynamic.eq(scheduler.work.dynamic),
+            self.static_products.eq(scheduler.work.static),
+            self.dynamic_products.eq(scheduler.work.dynamic),
         ]
         for tile in range(tiles):
             m.d.comb += [

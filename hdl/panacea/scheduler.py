@@ -36,7 +36,7 @@ def scheduler_members(config: PanaceaConfig) -> dict[str, Member]:
         A psum bank is empty again.
     work : Out(work_layout)
         This cycle's products, registered.
-    release : Out(1), weights_release : Out(1).array(tiles), output_done : Out(1)
+    slot_release : Out(1), weights_release : Out(1).array(tiles), output_done : Out(1)
         The oldest sub-tile, weight sub-tile, psum bank is done with, as seen from the operands' registers.
     """
     tiles = 2 if config.dtp else 1
@@ -51,7 +51,7 @@ def scheduler_members(config: PanaceaConfig) -> dict[str, Member]:
         "weights_filled": In(1).array(tiles),
         "drained": In(1),
         "work": Out(work_layout(config)),
-        "release": Out(1),
+        "slot_release": Out(1),
         "weights_release": Out(1).array(tiles),
         "output_done": Out(1),
     }
@@ -167,7 +167,7 @@ class WorkloadScheduler(Block):
                 dynamic.finish.eq(dynamic.ready & dynamic_done),
             ]
         self._issue(m, work, static, dynamic, first, count, takes, picker, picking, second, shared)
-        m.d.sync += [self.work.eq(work), self.release.eq(release)]
+        m.d.sync += [self.work.eq(work), self.slot_release.eq(release)]
         for tile in range(2 if config.dtp else 1):
             one, other = (cursor.tile_ends & cursor.active[tile] for cursor in (static, dynamic))
             _, both = joined(m, f"weights{tile}", one, other, 2)

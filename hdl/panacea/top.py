@@ -251,8 +251,8 @@ class PanaceaTop(Block):
             m.d.sync += [
                 counts["total"].eq(counts["total"] + 1),
                 counts["ppu_stall"].eq(counts["ppu_stall"] + machine.ppu_stalled),
-                counts["static_products"].eq(counts["static_products"] + machine.static),
-                counts["dynamic_products"].eq(counts["dynamic_products"] + machine.dynamic),
+                counts["static_products"].eq(counts["static_products"] + machine.static_products),
+                counts["dynamic_products"].eq(counts["dynamic_products"] + machine.dynamic_products),
                 counts["wmem_reads"].eq(counts["wmem_reads"] + machine.wmem_reads),
                 counts["amem_reads"].eq(counts["amem_reads"] + machine.amem_reads),
             ]

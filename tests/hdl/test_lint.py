@@ -11,7 +11,14 @@ from bitfabric.hdl.registry import BLOCKS, DESIGNS
 from bitfabric.hdl.yosys import YosysError, run_yosys
 
 EVERYTHING = [(name, {}) for name in (*DESIGNS, *BLOCKS)]
-WS, OS = "systolic_ws", "systolic_os"
+WS, OS, PANACEA = "systolic_ws", "systolic_os", "panacea"
+# Small memories, since the search for paths takes them apart.
+SMALL = {"wmem_words": 16, "amem_words": 16, "omem_words": 16, "omem_records": 2, "segments": 16}
+ONE_PEA = {
+    **SMALL,
+    **{"peas": 1, "dynamic_operators": 1, "static_operators": 1, "tile_k": 4, "tile_n": 4},
+    **{"max_weight_bits": 4, "max_act_bits": 4},
+}
 EXTREMES = [
     (WS, {"weight_buffering": "double"}),
     (WS, {"rows": 1, "columns": 1}),
@@ -20,6 +27,11 @@ EXTREMES = [
     (OS, {"tile_overlap": True, "rows": 4, "columns": 4, "weight_depth": 16, "act_depth": 16}),
     (OS, {"rows": 1, "columns": 1, "weight_depth": 1, "act_depth": 1}),
     ("bitgroup", {"alignment": "bit"}),
+    (PANACEA, {**SMALL, "flexible": True, "dtp": False}),
+    (PANACEA, {**SMALL, "dtp": False, "axis_data_bits": 256, "act_slots": 5}),
+    (PANACEA, {**SMALL, "peas": 3, "tile_k": 4, "tile_n": 12, "axis_data_bits": 512}),
+    (PANACEA, ONE_PEA),
+    ("workload_scheduler", {"flexible": True, "dtp": False}),
 ]
 VARIANTS = [*EVERYTHING, *EXTREMES]
 NO_LATCH = "select -assert-none t:$dlatch t:$adlatch t:$dlatchsr t:$adff t:$aldff t:$sr"
