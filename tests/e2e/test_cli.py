@@ -126,10 +126,13 @@ def test_formal_proves_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["verilog", "nope"], "design='nope' is not allowed; it must be a design (systolic_ws, systolic_os)"),
+        (
+            ["verilog", "nope"],
+            "design='nope' is not allowed; it must be a design (systolic_ws, systolic_os, panacea)",
+        ),
         (
             ["simulate", "bitbrick"],
-            "design='bitbrick' is not allowed; it must be one of systolic_ws, systolic_os",
+            "design='bitbrick' is not allowed; it must be one of systolic_ws, systolic_os, panacea",
         ),
         (
             ["verilog", "systolic_ws", "--set", "rows=0"],

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from bitfabric.hdl.registry import DESIGNS
-from bitfabric.sim.case import random_case
+from bitfabric.sim.designs import SIMULATED
+from bitfabric.sim.panacea_random import random_chain
 from bitfabric.sim.simulate import simulate
 
 SHAPES = [(1, 1, 1), (9, 7, 5), (17, 13, 4), (3, 30, 2)]
@@ -18,9 +19,14 @@ def outcome(design: str, **options: Any) -> list[Any]:
     """Return what a simulator says of the same cases."""
     config: Any = DESIGNS[design].config.preset("tiny")
     rng = np.random.default_rng(7)
+    machine = SIMULATED[design]
+    option = "codes" if design == "panacea" else "requantized"
     cases = [
-        random_case(config, rng, *shape, requantized=number % 2 == 1) for number, shape in enumerate(SHAPES)
+        machine.random_case(config, rng, *shape, **{option: number % 2 == 1})
+        for number, shape in enumerate(SHAPES)
     ]
+    if design == "panacea":  # layers whose end is seen in a register
+        cases += random_chain(config, rng, 5, [9, 12, 6], keep_last=True)
     report = simulate(design, config, cases, **options)
     assert report.passed, [result.problem for result in report.results]
     return [(result.name, result.registers) for result in report.results]
