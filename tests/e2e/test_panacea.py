@@ -156,7 +156,7 @@ def test_what_the_campaign_covers() -> None:
         ("low_bits", {4, 5, 6}),
         ("next_bits", {4, 8, 12}),
         ("next_low_bits", {4, 5, 6}),
-        *((flag, {False, True}) for flag in ("codes", "dtp", "resident")),
+        *((flag, {False, True}) for flag in ("codes", "dtp", "resident", "stream_weights")),
     ):
         assert {getattr(case, name) for _, case in cases} == values, name
     pairs = {(case.weight_bits, case.act_bits) for _, case in cases}

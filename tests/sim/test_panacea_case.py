@@ -119,7 +119,7 @@ def test_files_that_hold_something_else(tmp_path):
     holds = (
         "a case file holds acts (M, K) and weights (K, N), and optionally bias, multiplier, shift, table_slopes, "
         "table_offsets, weight_bits, act_bits, low_bits, zero_point, next_bits, next_low_bits, next_zero_point, "
-        "dtp, resident, from_omem, keep"
+        "dtp, resident, stream_weights, from_omem, keep"
     )
     np.savez(path, acts=ACTS)
     assert refusal(PanaceaCase.load, path) == f"{path} lacks weights; {holds}"
@@ -141,6 +141,8 @@ def test_files_that_hold_something_else(tmp_path):
         ({"bias": np.zeros(3, int)}, "bias='int64(3,)' is not allowed; it must be integers of shape (5,)"),
         ({"zero_point": 256}, "zero_point=256 is not allowed; it must be an integer in [0, 255]"),
         ({"act_bits": 12, "low_bits": 5}, "low_bits=5 is not allowed; it must be 4 with 12-bit activations; 5 and 6 need 8 bits"),
+        ({"act_bits": 6}, "act_bits=6 is not allowed; it must be one of 4, 8, 12"),
+        ({"act_bits": 4, "zero_point": 16}, "zero_point=16 is not allowed; it must be an integer in [0, 15]"),
         ({"weight_bits": 8}, "weight_bits=8 is not allowed; it must be one of 4, 7, 10"),
         ({"next_bits": 7}, "next_bits=7 is not allowed; it must be one of 4, 8, 12, 16"),
         ({"next_bits": 4, "next_low_bits": 6}, "next_low_bits=6 is not allowed; it must be one of 4"),
@@ -157,7 +159,7 @@ def test_what_is_no_case(fields, text):
     ("options", "fields", "text"),
     [
         ({"k_max": 8}, {}, "K=9 is not allowed; it must be an integer in [1, 8]"),
-        ({"acc_bits": 18}, {}, "K=9 is not allowed; it must be such that weight_bits + act_bits + ceil(log2 K) = 19 is at most acc_bits=18"),
+        ({"acc_bits": 20, "k_max": 32}, {"weight_bits": 10}, "K=9 is not allowed; it must be such that weight_bits + act_bits + ceil(log2 K) = 22 is at most acc_bits=20"),
         ({"max_act_bits": 4}, {}, "act_bits=8 is not allowed; it must be at most 4 in this configuration"),
         ({}, {"acts": ACTS - 1}, f"acts={ACTS.min() - 1} is not allowed; it must be in [0, 255]"),
         ({}, {"weights": np.full((9, 5), 64)}, "weights=64 is not allowed; it must be in [-64, 63]"),
@@ -170,7 +172,9 @@ def test_what_is_no_case(fields, text):
         ({"dtp": False}, {"dtp": True}, "dtp=True is not allowed; it must be false: this configuration has no double-tile processing"),
         ({"max_act_bits": 8}, {**POST, "next_bits": 12}, "next_bits=12 is not allowed; it must be at most 8 in this configuration"),
         ({}, {**POST, "shift": np.zeros(5, int)}, "shift=0 is not allowed; it must be in [1, 62]"),
-        ({"wmem_words": 15}, {}, "wmem_words=15 is not allowed; it must be at least 16 for the weights of 8 output channels"),
+        ({"wmem_words": 15}, {}, "wmem_words=15 is not allowed; it must be at least 16 for the weights of 8 output channels, unless `stream_weights` is set"),
+        ({"wmem_words": 15}, {"stream_weights": True}, None),
+        ({"wmem_words": 10}, {"stream_weights": True}, "wmem_words=10 is not allowed; it must be at least 11 for a tile of weights"),
         ({"amem_words": 8}, {"acts": np.full((3, 9), 255)}, None),
         ({"amem_words": 8}, {"acts": np.full((3, 9), 255), "resident": True}, "amem_words=8 is not allowed; it must be at least 9 for all activations: `resident` is set"),
         ({"omem_words": 30}, {**POST, "next_bits": 12}, "omem_words=30 is not allowed; it must be at least 32 for two tiles of outputs"),
@@ -195,7 +199,7 @@ def test_double_tiles_need_room_for_both():
     case = case_of(weights=np.full((9, 24), 63))
     case.check(config)
     assert refusal(dataclasses.replace(case, dtp=True).check, config) == (
-        "wmem_words=31 is not allowed; it must be at least 32 for the weights of 16 output channels"
+        "wmem_words=31 is not allowed; it must be at least 32 for the weights of 16 output channels, unless `stream_weights` is set"
     )
 
 
@@ -217,7 +221,7 @@ def test_an_accumulator_beyond_32_bits_is_refused():
 @pytest.mark.parametrize("preset", ["tiny", "small", "paper"])
 def test_random_cases(preset):
     config = PanaceaConfig.preset(preset)
-    cases = random_cases(config, 11, 60)
+    cases = random_cases(config, 11, 80)
     for case in cases:
         case.check(config)
         case.golden()
@@ -225,7 +229,7 @@ def test_random_cases(preset):
         ("weight_bits", {4, 7, 10}),
         ("act_bits", {4, 8, 12}),
         ("low_bits", {4, 5, 6}),
-        *((flag, {False, True}) for flag in ("codes", "dtp", "resident")),
+        *((flag, {False, True}) for flag in ("codes", "dtp", "resident", "stream_weights")),
     ):
         assert {getattr(case, name) for case in cases} == values, name
     assert sum(len(np.unique(case.golden())) > 4 for case in cases if case.codes) >= 5
@@ -233,7 +237,7 @@ def test_random_cases(preset):
         assert again.name == case.name
         np.testing.assert_array_equal(again.acts, case.acts)
         np.testing.assert_array_equal(again.weights, case.weights)
-    narrow = PanaceaConfig.preset(preset, max_weight_bits=7, max_act_bits=8, acc_bits=16, dtp=False, k_max=3)
+    narrow = PanaceaConfig.preset(preset, max_weight_bits=7, max_act_bits=8, acc_bits=17, dtp=False, k_max=3)
     assert max(case.k for case in random_cases(narrow, 1, 20)) <= 3
 
 

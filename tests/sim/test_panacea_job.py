@@ -67,7 +67,7 @@ def expected_stream(config, case):
                 out += padded(raw, beat)
         for n0 in starts(n, config.tile_n):
             for k0 in starts(k, config.tile_k):
-                if n0 == 0:
+                if n0 == 0 or case.stream_weights:
                     for t in tiles:
                         out += weights[t][k0 // config.tile_k].tobytes()
                 if (m0 == 0 or not case.resident) and not case.from_omem:
@@ -109,8 +109,9 @@ def test_packets(name, dtp, codes):
     config, rng = CONFIGS[name], np.random.default_rng(7)
     steps = set()
     for m, k, n in [(1, 1, 1), (9, 13, 17), (19, 10, 130), (30, 33, 41), (5, 32, 64)]:
-        for resident in (False, True):
-            case = random_case(config, rng, m, k, n, codes=codes, dtp=dtp, resident=resident)
+        for resident, streamed in ((False, False), (True, False), (True, True), (False, True)):
+            modes = {"dtp": dtp, "resident": resident, "stream_weights": streamed}
+            case = random_case(config, rng, m, k, n, codes=codes, **modes)
             stream, output = stream_of(config, case), output_of(config, case)
             assert stream.dtype == output.dtype == np.uint8
             assert stream.shape[1] == output.shape[1] == config.axis_data_bits // 8
@@ -148,6 +149,7 @@ def test_step():
         zero_point=200,
         dtp=True,
         resident=False,
+        stream_weights=True,
         next_bits=12,
         next_low_bits=4,
         next_zero_point=3000,
@@ -166,7 +168,7 @@ def test_step():
         assert table[2 * segment][1] | (table[2 * segment + 1][1] & 0xFFFF) << 32 == word
         assert table[2 * segment + 1][1] >> 16 == segment | 1 << 15
     assert step.writes[-2] == (registers.offset("status"), ((1 << len(ERRORS) + 1) - 1) << 1)
-    assert step.writes[-1] == (registers.offset("control"), 0b010011)
+    assert step.writes[-1] == (registers.offset("control"), 0b101011)
     assert step.reads.keys() == step.counters.keys()
     assert all(step.reads[name] == registers.offset(name) for name in step.reads)
     assert step.counters == {
