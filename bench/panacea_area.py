@@ -30,6 +30,7 @@ PARTS = {
     "ProductPicker": SCHEDULER,
     "Compensator": COMPENSATOR,
     "IndexDecoder": DECODER,
+    "VectorPlacer": WEIGHTS,  # the crossbar in front of the buffers
     "OperandMux": MUX,
     "WeightBuffer": WEIGHTS,
     "VectorBank": WEIGHTS,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
-from bitfabric.hdl.block import Block
+from bitfabric.hdl.block import Block, place
 from bitfabric.hdl.panacea.config import ENTRY_BITS, INDEX_BITS, VECTOR, VECTOR_BITS, PanaceaConfig
+from bitfabric.hdl.panacea.vector_placer import VectorPlacer
 
 
 class IndexDecoder(Block):
@@ -70,7 +71,7 @@ class IndexDecoder(Block):
         m.d.comb += begin.eq(Mux(self.first, 0, resume))
         steps, used, errors = [], [], []
         for number in range(size):
-            quad, place = divmod(number, config.quad)
+            quad, in_quad = divmod(number, config.quad)
             entry = self.word.word_select(Const(number, 8), ENTRY_BITS)
             mine, stored = Signal(name=f"mine{number}"), Signal(name=f"stored{number}")
             ahead = Signal(range(size + 1), name=f"ahead{number}")  # entries of the group before this one
@@ -78,7 +79,7 @@ class IndexDecoder(Block):
             m.d.comb += [
                 ahead.eq(number - self.start * config.quad),
                 # The group's quads: the last one may be filled up.
-                mine.eq(self.en & (self.start <= quad) & (reach >= ahead - place + config.quad)),
+                mine.eq(self.en & (self.start <= quad) & (reach >= ahead - in_quad + config.quad)),
                 stored.eq(mine & (ahead < self.left)),
             ]
             step = Signal(range((1 << INDEX_BITS) + 1), name=f"step{number}")
@@ -105,17 +106,14 @@ class IndexDecoder(Block):
             kept.append((keep, vector))
             errors.append(outside)
         m.d.comb += self.error.eq(Cat(*errors).any())
-        for index in range(config.tile_k):
-            value: Value = Const(0, VECTOR_BITS)
-            hits = []
-            for position, (keep, vector) in zip(at, kept, strict=True):
-                hit = keep & (position == index)
-                hits.append(hit)
-                value = value | Mux(hit, vector, 0)
+        placer = place(m, "placer", VectorPlacer(config))
+        for number, (position, (keep, vector)) in enumerate(zip(at, kept, strict=True)):
             m.d.comb += [
-                self.mask[index].eq(Cat(*hits).any()),
-                self.vectors[index * VECTOR_BITS : (index + 1) * VECTOR_BITS].eq(value),
+                placer.keep[number].eq(keep),
+                placer.position[number].eq(position),
+                placer.vector[number].eq(vector),
             ]
+        m.d.comb += [self.mask.eq(placer.mask), self.vectors.eq(placer.vectors)]
         return m
 
     @staticmethod
