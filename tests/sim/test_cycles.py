@@ -154,6 +154,7 @@ def test_plain_data():
         "utilization": pytest.approx(1 / 42),
         "machine_utilization": pytest.approx(1 / (6 * cycles.total)),
         "breakdown": cycles.breakdown,
+        "traffic": {},
     }
 
 
