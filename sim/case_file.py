@@ -59,8 +59,10 @@ def save_case(path: Path, values: dict[str, Any]) -> None:
     np.savez(path, **{name: value for name, value in values.items() if value is not None})
 
 
-def load_case(path: Path, arrays: Iterable[str], scalars: Iterable[str]) -> dict[str, Any]:
-    """Return the operands, and those of ``arrays`` and ``scalars`` (as int) that a case file has.
+def load_case(
+    path: Path, arrays: Iterable[str], scalars: Iterable[str], flags: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Return the operands, and those of ``arrays``, ``scalars`` (as int) and ``flags`` (0, 1) that a case file has.
 
     Raises
     ------
@@ -69,7 +71,8 @@ def load_case(path: Path, arrays: Iterable[str], scalars: Iterable[str]) -> dict
     ParameterError
         If a scalar is none.
     """
-    arrays, scalars = tuple(arrays), tuple(scalars)
+    arrays, flags = tuple(arrays), tuple(flags)
+    scalars = (*scalars, *flags)
     try:
         found = np.load(path, allow_pickle=False)
         if not isinstance(found, np.lib.npyio.NpzFile):
@@ -94,7 +97,7 @@ def load_case(path: Path, arrays: Iterable[str], scalars: Iterable[str]) -> dict
     values: dict[str, Any] = {name: data[name] for name in (*OPERANDS, *arrays) if name in data}
     for name in scalars:
         if name in data:
-            if data[name].size != 1 or data[name].dtype.kind not in "iu":
+            if data[name].size != 1 or data[name].dtype.kind not in ("iub" if name in flags else "iu"):
                 raise ParameterError(name, data[name].tolist(), "one integer")
             values[name] = int(data[name].item())
     return values

@@ -158,7 +158,12 @@ PANACEA = SimulatedDesign(
     random_cases=panacea_random.random_cases,
     check_gemm=check_dimensions,
     describe=lambda config: (
-        f"{config.peas} PEAs of {config.dynamic_operators} dynamic and {config.static_operators} static operators"
+        f"{config.peas} PEAs of "
+        + (
+            f"{config.operators} flexible operators"
+            if config.flexible
+            else f"{config.dynamic_operators} dynamic and {config.static_operators} static operators"
+        )
     ),
     sparse=True,
     model_preset="paper",

@@ -228,8 +228,8 @@ class PanaceaCase:
         ParameterError
             If an array does not fit.
         """
-        scalars = (*_SCALAR_KEYS, *_NEXT_KEYS, *_FLAG_KEYS)
-        values = load_case(path, (*_CHANNEL_KEYS, *_TABLE_KEYS), scalars)
+        scalars = (*_SCALAR_KEYS, *_NEXT_KEYS)
+        values = load_case(path, (*_CHANNEL_KEYS, *_TABLE_KEYS), scalars, _FLAG_KEYS)
         for name in _FLAG_KEYS:
             if name in values:
                 values[name] = bool(check_range(name, values[name], 0, 1))

@@ -73,6 +73,10 @@ def sum_cycles(rows: list[tuple[GemmShape, Cycles]]) -> Cycles:
             name: sum(cycles.breakdown[name] * shape.count for shape, cycles in rows)
             for name in rows[0][1].breakdown
         },
+        traffic={
+            name: sum(cycles.traffic[name] * shape.count for shape, cycles in rows)
+            for name in rows[0][1].traffic
+        },
     )
 
 

@@ -149,6 +149,11 @@ def simulate(
         raise ParameterError("stall", stall, "a probability in [0, 1)")
     if waves_to is not None:
         check_waves(waves_to, simulator)
+    kept = False
+    for case in cases:
+        if getattr(case, "from_omem", False) and not kept:
+            raise ParameterError("from_omem", True, "false: no case before this one keeps its outputs")
+        kept = kept or getattr(case, "keep", False)
     machine = simulated(design)
     for case in cases:
         case.check(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +13,8 @@ from bitfabric.hdl.config import DesignConfig
 from bitfabric.hdl.registry import DESIGNS, Entry
 from bitfabric.quant.errors import ParameterError
 
-out = Console(soft_wrap=True)
+# A table that goes into a file or a pipe is not cut to the 80 columns that are assumed there.
+out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 err = Console(stderr=True, soft_wrap=True)
 
 Preset = Annotated[str | None, typer.Option(help="Named parameters: tiny, small, paper ...; see `list`.")]

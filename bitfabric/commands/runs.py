@@ -121,7 +121,11 @@ def cycles_command(
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
-    """Predict DESIGN's cycles; equal to the RTL's counters when the streams do not stall."""
+    """Predict DESIGN's cycles when the streams do not stall.
+
+    Equal to the RTL's counters; where cycles follow from the data (panacea, 7 x 8 bits, double tiles where they fit),
+    nearly so, from patterns of the sparsities given.
+    """
     from bitfabric.sim.designs import simulated
     from bitfabric.sim.report import cycles_table, sum_cycles
     from bitfabric.sim.workloads.bert import GemmShape

@@ -50,11 +50,16 @@ class PanaceaConfig(DesignConfig):
             "omem_words": 512,
             "axis_data_bits": 128,
         },
+        "medium": {"peas": 8, "tile_n": 32, "wmem_words": 2048, "amem_words": 1024},
         "paper": {},
     }
 
     peas: int = param(
-        16, "processing element arrays; each has v output channels", tag="paper", low=1, high=64
+        16,
+        "processing element arrays, of v output channels each; a multiple of tile_k / v",
+        tag="paper",
+        low=1,
+        high=64,
     )
     dynamic_operators: int = param(
         4, "operators of a PEA for products with an HO slice, D", tag="paper", low=1, high=16
@@ -63,11 +68,12 @@ class PanaceaConfig(DesignConfig):
         8, "operators of a PEA for products of two dense slices, S", tag="paper", low=1, high=16
     )
     flexible: bool = param(
-        False, "all operators take either kind of work, and those left over start the next sub-tile"
+        False,
+        "all operators take either kind of work, and those left over start the next sub-tile; needs dtp=false",
     )
     dtp: bool = param(True, "buffers for double-tile processing are there", tag="paper")
     tile_k: int = param(32, "K positions of a sub-tile, T_K", choices=(4, 8, 16, 32))
-    tile_n: int = param(64, "tokens of an activation tile, T_N", low=4, high=128)
+    tile_n: int = param(64, "tokens of an activation tile, T_N; a multiple of v", low=4, high=128)
     act_slots: int = param(
         6, "activation sub-tiles in the global activation buffer, which the PEAs may be apart", low=2, high=8
     )
@@ -212,4 +218,6 @@ class PanaceaConfig(DesignConfig):
             "quads": self.quads,
             "params_beats": self.params_beats,
             "multipliers": self.multipliers,
+            "slope_bits": self.pwl.slope_bits,
+            "offset_bits": self.pwl.offset_bits,
         }

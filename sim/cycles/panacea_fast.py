@@ -13,7 +13,7 @@ from bitfabric.quant.errors import ParameterError
 from bitfabric.quant.panacea import Slicing
 from bitfabric.sim.cycles import Cycles
 from bitfabric.sim.cycles.panacea_pea import Marks
-from bitfabric.sim.cycles.panacea_tiles import Bools, Ints, Layer, Modes, groups_of
+from bitfabric.sim.cycles.panacea_tiles import Bools, Ints, Layer, Modes, groups_of, record_words
 from bitfabric.sim.cycles.panacea_traffic import MOVED, traffic
 from bitfabric.sim.cycles.panacea_walk import Walk, counters
 
@@ -133,6 +133,7 @@ def _measure(
     if modes.next_slices:
         kept = rng.random((modes.n, groups_of(modes.m))) < 0.5
         modes = dataclasses.replace(modes, kept=kept)
+    _check_tiles(config, modes, layer)
     if share < 1:
         # A memory holds the same share of a layer's K as it would of the whole layer.
         most = [int(fetch.words.sum(axis=1).max()) for fetch in (layer.weights, layer.acts)]
@@ -151,6 +152,17 @@ def _measure(
     works = np.flatnonzero(marks.busy().any(axis=0))
     breakdown = counters(config, modes, works, total, ppu_stall).breakdown
     return np.array([*breakdown.values(), *traffic(config, modes, layer).values()])
+
+
+def _check_tiles(config: PanaceaConfig, modes: Modes, layer: Layer) -> None:
+    """Refuse memories that do not hold a tile."""
+    needed = [("wmem_words", int(layer.weights.words.max())), ("amem_words", int(layer.acts.words.max()))]
+    if modes.next_slices:
+        # Two buffers for a record's dense words, two for its other words, in one half of OMEM.
+        needed.append(("omem_words", 8 * record_words(config, modes)))
+    for name, words in needed:
+        if getattr(config, name) < words:
+            raise ParameterError(name, getattr(config, name), f"at least {words} for a tile of this layer")
 
 
 def _extrapolate(

@@ -175,6 +175,16 @@ def output_words(config: PanaceaConfig, modes: Modes) -> int:
     return int(_fetch(config, kept.T, dense, config.groups, depths).words.sum())
 
 
+def record_words(config: PanaceaConfig, modes: Modes) -> int:
+    """Return the words of the largest output record in the memory, dense or HO, of which it needs more."""
+    kept = np.zeros((modes.n, groups_of(modes.m)), np.bool_) if modes.kept is None else modes.kept
+    depths, dense = pieces(modes.n, config.tile_k), max(modes.next_slices - 1, 1)
+    words = _fetch(config, kept.T, dense, config.groups, depths).words
+    groups = groups_of(min(modes.m, config.tile_n))
+    in_dense = groups * dense * -(-min(modes.n, config.tile_k) // config.lanes)
+    return max(in_dense, int(words.max()) - in_dense)
+
+
 def groups_of(size: int) -> int:
     """Return the groups of v that hold ``size``."""
     return -(-size // VECTOR)

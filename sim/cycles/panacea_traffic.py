@@ -6,22 +6,22 @@ from bitfabric.hdl.panacea.config import PanaceaConfig
 from bitfabric.sim.cycles.panacea_tiles import Layer, Modes, groups_of, output_words
 
 MOVED = (
-    "ema_in",
-    "ema_out",
-    "wmem_writes",
-    "wmem_reads",
-    "amem_writes",
-    "amem_reads",
-    "omem_writes",
-    "omem_reads",
+    "ema_words_in",
+    "ema_words_out",
+    "wmem_words_written",
+    "wmem_words_read",
+    "amem_words_written",
+    "amem_words_read",
+    "omem_words_written",
+    "omem_words_read",
 )
 
 
 def traffic(config: PanaceaConfig, modes: Modes, layer: Layer) -> dict[str, int]:
     """Return words of ``axis_data_bits`` by where they cross.
 
-    ``ema_in``, ``ema_out``: the streams from and to external memory, parameters included. ``wmem_writes``,
-    ``wmem_reads`` and so on: the SRAMs. Headers, indices and forced vectors are all in these words; what is skipped
+    ``ema_words_in``, ``ema_words_out``: the streams from and to external memory, parameters included. ``wmem_words_written``,
+    ``wmem_words_read`` and so on: the SRAMs. Headers, indices and forced vectors are all in these words; what is skipped
     is in none. OMEM is read once: by the stream, or, if it keeps the outputs, by the layer after, which counts it.
     """
     together = 2 if modes.dtp else 1
