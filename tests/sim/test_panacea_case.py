@@ -15,6 +15,7 @@ from bitfabric.quant.requant import requantize
 from bitfabric.sim.models import panacea_model_case
 from bitfabric.sim.panacea_case import PanaceaCase
 from bitfabric.sim.panacea_random import random_case, random_cases, random_chain
+from bitfabric.sim.simulate import simulate
 from bitfabric.sim.workloads.minilm import gemm_operands
 
 TINY = PanaceaConfig.preset("tiny")
@@ -299,3 +300,22 @@ def test_a_real_layer():
 def test_minilm_is_named():
     text = refusal(panacea_model_case, "minilm:9.q:3", PanaceaConfig())
     assert text.startswith("model='9.q' is not allowed; it must be LAYER.NAME with LAYER 0 to 5")
+
+
+def test_flags_of_a_case_file_may_be_booleans(tmp_path):
+    operands = {"acts": np.ones((2, 3), np.uint8), "weights": np.ones((3, 4), np.int8)}
+    for value in (True, 1):
+        np.savez(tmp_path / "x.npz", **operands, resident=value)
+        assert PanaceaCase.load(tmp_path / "x.npz").resident is True
+    np.savez(tmp_path / "x.npz", **operands, resident=2)
+    with pytest.raises(BitfabricError, match=r"^resident=2 is not allowed"):
+        PanaceaCase.load(tmp_path / "x.npz")
+
+
+def test_what_no_layer_kept_is_refused():
+    config = PanaceaConfig.preset("tiny")
+    chain = random_chain(config, np.random.default_rng(0), 3, [5, 8, 4])
+    with pytest.raises(
+        BitfabricError, match="from_omem=True is not allowed; it must be false: no case before"
+    ):
+        simulate("panacea", config, chain[1:])

@@ -150,3 +150,21 @@ def test_fast_model_refuses_what_is_no_layer() -> None:
         with pytest.raises(ParameterError) as error:
             gemm_cycles(config, 8, 8, 8, **options)
         assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("memory", "options"), [("amem_words", {}), ("wmem_words", {}), ("omem_words", {"requantize": True})]
+)
+def test_fast_model_refuses_memories_that_hold_no_tile(memory: str, options: dict[str, Any]) -> None:
+    config = PanaceaConfig.preset("tiny", **{memory: 8})
+    with pytest.raises(
+        ParameterError, match=rf"^{memory}=8 is not allowed; it must be at least \d+ for a tile"
+    ):
+        gemm_cycles(config, 16, 64, 64, **options)
+
+
+def test_weights_that_do_not_fit_are_streamed() -> None:
+    config = PanaceaConfig.preset("paper")
+    small, large = (gemm_cycles(config, 128, k, 64).traffic for k in (512, 4096))
+    assert small["wmem_words_read"] == 2 * small["wmem_words_written"]
+    assert large["wmem_words_read"] == large["wmem_words_written"]
