@@ -12,7 +12,7 @@ from amaranth.back import rtlil
 from amaranth.hdl import ClockSignal, Instance, ResetSignal
 
 from bitfabric.hdl.block import Block, flat_ports, placing, snake_case
-from bitfabric.hdl.yosys import run_yosys
+from bitfabric.hdl.yosys import YosysError, run_yosys
 
 # Amaranth joins the names of nested modules with dots, which Verilog tools only take escaped.
 _MODULE_NAME = re.compile(r"^(module|  cell) \\(\S+\.\S+)", re.MULTILINE)
@@ -144,7 +144,10 @@ def emit(block: Block, name: str) -> Emitted:
     text = emitter.convert_top(block)
     with tempfile.TemporaryDirectory(prefix="bitfabric-") as scratch:
         source, target = Path(scratch, "in.il"), Path(scratch, "out.v")
-        source.write_text(text)
+        try:
+            source.write_text(text)
+        except OSError as error:  # a full disk, most often
+            raise YosysError(f"{source} cannot be written: {error.strerror}") from error
         run_yosys(
             [
                 f"read_rtlil {source}",
