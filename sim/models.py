@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from bitfabric.hdl.gemm.config import GemmConfig
 from bitfabric.hdl.panacea.config import PanaceaConfig
@@ -75,7 +76,8 @@ def panacea_model_case(spec: str, config: PanaceaConfig) -> PanaceaCase:
     case = replace(case, stream_weights=not fits(config, case))
     # Two weight tiles at a time are for a layer whose weights stay in WMEM [paper].
     for mode in ("resident",) if case.stream_weights else ("dtp", "resident"):
-        wanted = replace(case, **{mode: True})  # type: ignore[arg-type]
+        fields: dict[str, Any] = {mode: True}
+        wanted = replace(case, **fields)
         if fits(config, wanted):
             case = wanted
     return case

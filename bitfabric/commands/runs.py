@@ -138,12 +138,12 @@ def cycles_command(
         shapes += workload_shapes(workload)
     if not shapes:
         raise BitfabricError("give at least one --gemm M,K,N, or a --workload")
-    options = {
+    options: dict[str, Any] = {
         "requantize": requantize,
         "weight_sparsity": weight_sparsity,
         "act_sparsity": act_sparsity,
     }
-    rows = [(shape, machine.gemm_cycles(config, shape.m, shape.k, shape.n, **options)) for shape in shapes]  # type: ignore[arg-type]
+    rows = [(shape, machine.gemm_cycles(config, shape.m, shape.k, shape.n, **options)) for shape in shapes]
     if as_json:
         results = [
             {"name": s.name, "gemm": [s.m, s.k, s.n], "count": s.count, **cycles.to_dict()}

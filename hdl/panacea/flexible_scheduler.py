@@ -9,7 +9,7 @@ from bitfabric.hdl.panacea.config import PanaceaConfig
 from bitfabric.hdl.panacea.cursor import Cursor
 from bitfabric.hdl.panacea.picker import ProductPicker
 from bitfabric.hdl.panacea.records import dense_slices
-from bitfabric.hdl.panacea.scheduler import place_of, scheduler_members, static_pick
+from bitfabric.hdl.panacea.scheduling import place_of, scheduler_members, static_pick
 from bitfabric.hdl.panacea.sequence import behind, chunk, sequence_layout
 from bitfabric.hdl.panacea.work import work_layout
 
