@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from bitfabric.hdl.block import Block
-from bitfabric.quant.errors import check_range
+from bitfabric.quant.errors import ParameterError, check_range
 
 
 def address_bits(depth: int) -> int:
@@ -33,11 +33,15 @@ class Ram(Block):
         Words. Addresses of ``depth`` and above must not be used; a memory of one word ignores its address.
     transparent : bool
         Whether a read sees the write of its own cycle.
+    granularity : int, optional
+        Bits that a write enable is for, a divisor of ``width``; the whole word unless given.
 
     Members
     -------
-    write_en, read_en : In(1)
-        Enables.
+    write_en : In(width // granularity)
+        Enables, one for each ``granularity`` bits from bit 0 up.
+    read_en : In(1)
+        Enable.
     write_addr, read_addr : In(max(1, ceil_log2(depth)))
         Addresses.
     write_data : In(width)
@@ -48,17 +52,20 @@ class Ram(Block):
     Raises
     ------
     ParameterError
-        If ``width`` or ``depth`` is not positive.
+        If ``width`` or ``depth`` is not positive or ``granularity`` does not divide ``width``.
     """
 
-    def __init__(self, width: int, depth: int, transparent: bool = False):
+    def __init__(self, width: int, depth: int, transparent: bool = False, granularity: int | None = None):
         self.width = check_range("width", width, 1)
         self.depth = check_range("depth", depth, 1)
         self.transparent = bool(transparent)
+        self.granularity = self.width if granularity is None else check_range("granularity", granularity, 1)
+        if self.width % self.granularity:
+            raise ParameterError("granularity", granularity, f"a divisor of width={self.width}")
         self.address_bits = address_bits(self.depth)
         super().__init__(
             {
-                "write_en": In(1),
+                "write_en": In(self.width // self.granularity),
                 "write_addr": In(self.address_bits),
                 "write_data": In(self.width),
                 "read_en": In(1),
@@ -74,7 +81,7 @@ class Ram(Block):
             self._single_word(m)
             return m
         m.submodules.memory = store = memory.Memory(shape=unsigned(self.width), depth=self.depth, init=[])
-        write = store.write_port()
+        write = store.write_port(granularity=None if self.granularity == self.width else self.granularity)
         read = store.read_port(transparent_for=(write,) if self.transparent else ())
         m.d.comb += [
             write.en.eq(self.write_en),
@@ -91,10 +98,12 @@ class Ram(Block):
         word = Signal(self.width, reset_less=True)
         data = Signal(self.width, reset_less=True)
         m.d.comb += self.read_data.eq(data)
-        with m.If(self.write_en):
-            m.d.sync += word.eq(self.write_data)
         with m.If(self.read_en):
             m.d.sync += data.eq(word)
-            if self.transparent:
-                with m.If(self.write_en):
-                    m.d.sync += data.eq(self.write_data)
+        for index, enable in enumerate(self.write_en):
+            part = slice(self.granularity * index, self.granularity * (index + 1))
+            with m.If(enable):
+                m.d.sync += word[part].eq(self.write_data[part])
+                if self.transparent:
+                    with m.If(self.read_en):
+                        m.d.sync += data[part].eq(self.write_data[part])
