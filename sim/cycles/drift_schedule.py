@@ -17,6 +17,7 @@ from bitfabric.sim.workloads.bert import GemmShape
 METHODS = ("scan", "greedy", "exhaustive")
 # Lines that a greedy step may move, in the order in which equal gains are preferred.
 MOVES = ((0, 0, 0), (-1, 0, 0), (1, 0, 0), (0, -1, 0), (0, 1, 0), (0, 0, -1), (0, 0, 1))
+SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 EVALUATION = 6  # cycles from a split to its maximum over either half's regions
 
 
@@ -176,7 +177,7 @@ class Losses:
 def schedule_losses(
     config: DriftConfig,
     shapes: Sequence[GemmShape],
-    shares: Iterable[float] = tuple(i / 10 for i in range(11)),
+    shares: Iterable[float] = SHARES,
     method: str = "greedy",
 ) -> Losses:
     """Compare a method with the exhaustive optimum over GEMMs at all pairs of low-precision shares.
