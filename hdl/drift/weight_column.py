@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
@@ -82,15 +82,19 @@ class WeightEdge(Block):
             m.d.comb += self.control_out.copy.eq(0)
         stationary = Signal(config.stationary, reset_less=True)
         m.d.comb += self.stationary.eq(stationary)
+        if config.alignment == "nibble":
+            weights = self._read_word(m, control, guarded)
+            rest = stationary.high.eq(guarded.high)
+        else:
+            weights = Cat(self._read_words(m, control, guarded))
+            rest = stationary.significance.eq(guarded.significance)
         with m.If(loading):
-            m.d.sync += [stationary.wide.eq(self.left), stationary.sign.eq(guarded.sign)]
-            if config.alignment == "nibble":
-                chosen = self._read_word(m, control, guarded)
-                m.d.sync += [stationary.weights.eq(chosen), stationary.high.eq(guarded.high)]
-            else:
-                rows = self._read_words(m, control, guarded)
-                m.d.sync += [stationary.significance.eq(guarded.significance)]
-                m.d.sync += [stationary.weights[row].eq(chosen) for row, chosen in enumerate(rows)]
+            m.d.sync += [
+                stationary.weights.eq(weights),
+                stationary.wide.eq(self.left),
+                stationary.sign.eq(guarded.sign),
+                rest,
+            ]
         return m
 
     def _read_word(self, m: Module, control: data.View, guarded: data.View) -> Value:
