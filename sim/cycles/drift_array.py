@@ -8,13 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bitfabric.hdl.drift.config import BUFFERINGS, DIMENSION_BITS, DriftConfig
+from bitfabric.hdl.drift.config import BUFFERINGS, DIMENSION_BITS, GRANULE_BITS, DriftConfig
 from bitfabric.hdl.drift.job import REGIONS
+from bitfabric.hdl.drift.schedule_split import CYCLES_BITS
 from bitfabric.quant.errors import ParameterError, check_choice, check_range
 
-CYCLES_BITS = 48  # of the scheduler's counts; a whole split's maximum saturates at INFINITE
-INFINITE = (1 << CYCLES_BITS) - 1
-GRANULE_BITS_PER_K = 16  # weight bits that a column of groups holds for a k
+INFINITE = (1 << CYCLES_BITS) - 1  # where the scheduler's counts saturate
+WEIGHT_BITS = 16  # weight bits that a column of groups holds for a k
 GROUP_BITS = 4  # of an activation string that a group holds
 GROUP_PRODUCT_BITS = 64  # activation bits x weight bits that a group multiplies per cycle
 
@@ -83,7 +83,7 @@ class ArrayWork:
         for name in ("q_high", "q_low"):
             check_range(name, getattr(self, name), 1, 2 * top)
         for name in ("g_high", "g_low"):
-            check_range(name, getattr(self, name), 0, (top + 1) // 2)
+            check_range(name, getattr(self, name), 0, (1 << GRANULE_BITS) - 1)
 
     def of_region(self, region: str) -> tuple[int, int, int]:
         """Return rows, nibbles and granules of a region, ``hh`` to ``ll``."""
@@ -113,7 +113,7 @@ def gemm_work(
     for name, width in zip(("high_bits", "low_bits"), bits, strict=True):
         check_range(name, width, 1, 8)
     q_high, q_low = (-(-k * config.stored_bits(width) // GROUP_BITS) for width in bits)
-    granules = (-(-n * width // GRANULE_BITS_PER_K) for n, width in ((n_high, 8), (n_low, 4)))
+    granules = (-(-n * width // WEIGHT_BITS) for n, width in ((n_high, 8), (n_low, 4)))
     return ArrayWork(m_high, m_low, q_high, q_low, *granules)
 
 

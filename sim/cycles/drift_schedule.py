@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bitfabric.hdl.drift.config import GRANULE_BITS, NIBBLES_BITS, DriftConfig
 from bitfabric.hdl.drift.job import REGIONS
+from bitfabric.hdl.drift.schedule_split import SplitCycles
 from bitfabric.quant.errors import check_choice
 from bitfabric.sim.cycles.drift_array import ArrayWork, Split, gemm_work, region_cycles
 from bitfabric.sim.workloads.bert import GemmShape
@@ -18,7 +19,6 @@ METHODS = ("scan", "greedy", "exhaustive")
 # Lines that a greedy step may move, in the order in which equal gains are preferred.
 MOVES = ((0, 0, 0), (-1, 0, 0), (1, 0, 0), (0, -1, 0), (0, 1, 0), (0, 0, -1), (0, 0, 1))
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-EVALUATION = 6  # cycles from a split to its maximum over either half's regions
 
 
 @dataclass(frozen=True)
@@ -142,9 +142,9 @@ def table_cycles(config: DriftConfig) -> int:
 def search_cycles(config: DriftConfig, work: ArrayWork) -> int:
     """Return the cycles from ``start``, or from ``ready`` if that is later, to ``done``."""
     if config.scheduler == "scan":
-        return (config.rows + 1) * (config.columns + 1) + EVALUATION + 3
+        return (config.rows + 1) * (config.columns + 1) + SplitCycles.LATENCY + 3
     prepare = 3 + max(config.rows, config.columns).bit_length()
-    look = len(MOVES) + EVALUATION + 2
+    look = len(MOVES) + SplitCycles.LATENCY + 2
     return prepare + look * schedule(config, work).steps
 
 
