@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,7 +14,10 @@ from bitfabric.quant.drift import (
     MixedOperand,
     Pooling,
     Selection,
+    Statistics,
     block_statistics,
+    critical_threshold,
+    high_clips,
     integer_threshold,
     mixed_acts,
     saturate,
@@ -95,6 +99,18 @@ class Precision:
     def convert(self, acts: NDArray[np.integer[Any]], selection: Selection) -> MixedOperand:
         """Return ``acts`` (M, K) as the machine stores them."""
         return mixed_acts(acts, selection, "truncate" if self.truncate else "half_up")
+
+
+def threshold_for(found: Statistics, low: int, scale: float, high_bits: int = 8, low_bits: int = 4) -> float:
+    """Return the largest δ at which at least ``low`` of the sub-tensors are of low precision; infinity for none."""
+    if low == 0:
+        return math.inf
+    parts = (found.total, high_clips(found.maximum, high_bits, low_bits), found.elements)
+    critical = sorted(
+        critical_threshold(int(total), int(clip), int(n), scale, high_bits, low_bits)
+        for total, clip, n in zip(*(part.flat for part in parts), strict=True)
+    )
+    return critical[-low]
 
 
 class Counts(NamedTuple):

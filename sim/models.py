@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
+from bitfabric.hdl.drift.config import DriftConfig
 from bitfabric.hdl.gemm.config import GemmConfig
 from bitfabric.hdl.panacea.config import PanaceaConfig
+from bitfabric.quant.drift import block_statistics, select_weights
 from bitfabric.quant.errors import ParameterError
 from bitfabric.quant.panacea import calibrate_acts, calibrate_weights, integer_bias
 from bitfabric.sim.case import GemmCase
+from bitfabric.sim.drift_case import DriftCase
+from bitfabric.sim.drift_limits import fits as fits_drift
+from bitfabric.sim.drift_options import threshold_for
 from bitfabric.sim.panacea_case import PanaceaCase
 from bitfabric.sim.panacea_limits import fits
 from bitfabric.sim.workloads.minilm import gemm_operands, minilm_case, parse_spec
+
+DRIFT_SHARE = 0.7  # of tokens and of channels at 4 bits: half of the products are then of 4 x 4 bits
 
 
 def model_case(spec: str, config: GemmConfig | None = None) -> GemmCase:
@@ -81,6 +89,50 @@ def panacea_model_case(spec: str, config: PanaceaConfig) -> PanaceaCase:
         if fits(config, wanted):
             case = wanted
     return case
+
+
+def drift_model_case(spec: str, config: DriftConfig) -> DriftCase:
+    """Return the layer that ``MODEL:WHERE[:TOKENS][:SHARE]`` names, e.g. ``minilm:0.q:16`` or ``minilm:0.q:0.25``.
+
+    Activations have 8 bits and one scale, weights 8 bits and a scale per output channel; bytes come out, at the scale
+    of ``minilm_case``. The selection is per token and per output channel, 8 or 4 bits: δ of the activations and δ/Δ of
+    the weights are the largest ones at which ``SHARE`` (``DRIFT_SHARE`` by default) of all tokens and of the channels
+    are low. The first ``TOKENS`` are taken, by default as many as the machine holds, all or a half of them and so on.
+
+    Raises
+    ------
+    ParameterError
+        If the model, the place, the number of tokens or the share is unknown.
+    BitfabricError
+        If the model's extra is not installed.
+    """
+    form = "minilm:LAYER.NAME[:TOKENS][:SHARE], e.g. minilm:0.q:16:0.7"
+    where = re.fullmatch(r"([^:]*)(?::(\d+))?(?::(\d*\.\d*))?", _where(spec, form))
+    share = where[3] or str(DRIFT_SHARE) if where else "."
+    if where is None or share == "." or float(share) > 1:
+        raise ParameterError("model", spec, f"of the form {form}, with SHARE from 0.0 to 1.0")
+    case = minilm_case(where[1])
+    rows, channels = case.act.shape[0], case.weight.shape[1]
+    if where[2] and not 1 <= int(where[2]) <= rows:
+        raise ParameterError("model", spec, f"of the form {form}, with 1 to {rows} TOKENS")
+    tokens, low = block_statistics(case.act, (1, None)), float(share)
+    scale_free = threshold_for(block_statistics(case.weight, (None, 1)), round(low * channels), 1.0)
+    weights = select_weights(case.weight, 1.0, scale_free)
+    layer = DriftCase(
+        name=spec,
+        acts=case.act[: int(where[2])] if where[2] else case.act,
+        weights=weights.values,
+        weight_bits=weights.bits,
+        weight_clip=weights.shift,
+        scale=case.act_scale,
+        threshold=threshold_for(tokens, round(low * rows), case.act_scale),
+        bias=case.bias,
+        multiplier=case.multiplier,
+        shift=case.shift,
+    )
+    while not where[2] and layer.m > 1 and not fits_drift(config, layer):
+        layer = replace(layer, acts=layer.acts[: layer.m // 2])
+    return layer
 
 
 def _where(spec: str, form: str) -> str:
