@@ -52,8 +52,7 @@ class SimulatedDesign:
     name : str
         As in ``hdl.registry.DESIGNS``.
     model : callable
-        ``model(config, m, k, n, requantize=False) -> Cycles``, where ``sparse`` with ``weight_sparsity`` and
-        ``act_sparsity``.
+        ``model(config, m, k, n, requantize=False) -> Cycles``, with the keywords in ``shares``.
     case_cycles : callable
         ``case_cycles(config, case) -> Cycles``.
     make_step : callable
@@ -68,8 +67,8 @@ class SimulatedDesign:
         ``check_gemm(config, m, k, n)`` refuses dimensions that a machine does not take.
     describe : callable
         ``describe(config) -> str``: the size of the array.
-    sparse : bool
-        Cycles depend on the operands' sparsities.
+    shares : tuple of str
+        What else cycles depend on: shares of the operands, as ``weight_sparsity``.
     model_preset : str
         The preset for real models, unless another is named.
     """
@@ -84,23 +83,24 @@ class SimulatedDesign:
     random_cases: Callable[[Any, int, int], list[Any]]
     check_gemm: Callable[[Any, int, int, int], None]
     describe: Callable[[Any], str]
-    sparse: bool = False
+    shares: tuple[str, ...] = ()
     model_preset: str = "medium"
 
     def gemm_cycles(
-        self, config: Any, m: int, k: int, n: int, *, requantize: bool = False, **sparsity: float | None
+        self, config: Any, m: int, k: int, n: int, *, requantize: bool = False, **shares: float | None
     ) -> Cycles:
         """Return what the cycle model says of a GEMM.
 
         Raises
         ------
         ParameterError
-            If a dimension is not allowed, or the design does not skip anything and a sparsity is given.
+            If a dimension is not allowed, or a share is given on which the design's cycles do not depend.
         """
-        given = {name: value for name, value in sparsity.items() if value is not None}
+        given = {name: value for name, value in shares.items() if value is not None}
         for name, value in given.items():
-            if not self.sparse:
-                raise ParameterError(name, value, f"left out: {self.name} skips nothing")
+            if name not in self.shares:
+                kind = "skips nothing" if name.endswith("sparsity") else "has one precision"
+                raise ParameterError(name, value, f"left out: {self.name} {kind}")
             if not 0 <= value <= 1:
                 raise ParameterError(name, value, "in [0, 1]")
         self.check_gemm(config, m, k, n)
@@ -135,11 +135,11 @@ def _systolic(name: str, gemm_cycles: Callable[..., Cycles]) -> SimulatedDesign:
     )
 
 
-def _panacea_model(function: str) -> Callable[..., Cycles]:
-    """Return a function of Panacea's cycle model, which is loaded when it is called."""
+def _model(design: str, function: str) -> Callable[..., Cycles]:
+    """Return a function of a design's cycle model, which is loaded when it is called."""
 
     def call(*args: Any, **options: Any) -> Cycles:
-        result: Cycles = getattr(importlib.import_module("bitfabric.sim.cycles.panacea"), function)(
+        result: Cycles = getattr(importlib.import_module(f"bitfabric.sim.cycles.{design}"), function)(
             *args, **options
         )
         return result
@@ -149,8 +149,8 @@ def _panacea_model(function: str) -> Callable[..., Cycles]:
 
 PANACEA = SimulatedDesign(
     name="panacea",
-    model=_panacea_model("gemm_cycles"),
-    case_cycles=_panacea_model("case_cycles"),
+    model=_model("panacea", "gemm_cycles"),
+    case_cycles=_model("panacea", "case_cycles"),
     make_step=panacea_step,
     load_case=PanaceaCase.load,
     model_case=models.panacea_model_case,
@@ -165,7 +165,7 @@ PANACEA = SimulatedDesign(
             else f"{config.dynamic_operators} dynamic and {config.static_operators} static operators"
         )
     ),
-    sparse=True,
+    shares=("weight_sparsity", "act_sparsity"),
     model_preset="paper",
 )
 

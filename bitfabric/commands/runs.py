@@ -117,6 +117,13 @@ def cycles_command(
     act_sparsity: Annotated[
         float | None, typer.Option(help="Share of skipped activation vectors, as --weight-sparsity.")
     ] = None,
+    weight_low: Annotated[
+        float | None,
+        typer.Option(help="Share of channels at low precision, 0 to 1; drift only, 0 by default."),
+    ] = None,
+    act_low: Annotated[
+        float | None, typer.Option(help="Share of activation rows at low precision, as --weight-low.")
+    ] = None,
     preset: Preset = None,
     settings: Settings = None,
     as_json: Json = False,
@@ -124,7 +131,7 @@ def cycles_command(
     """Predict DESIGN's cycles when the streams do not stall.
 
     Equal to the RTL's counters; where cycles follow from the data (panacea, 7 x 8 bits, double tiles where they fit),
-    nearly so, from patterns of the sparsities given.
+    nearly so, from patterns of the sparsities given; drift (8 and 4 bits) from the shares of low precision.
     """
     from bitfabric.sim.designs import simulated
     from bitfabric.sim.report import cycles_table, sum_cycles
@@ -142,6 +149,8 @@ def cycles_command(
         "requantize": requantize,
         "weight_sparsity": weight_sparsity,
         "act_sparsity": act_sparsity,
+        "weight_low": weight_low,
+        "act_low": act_low,
     }
     rows = [(shape, machine.gemm_cycles(config, shape.m, shape.k, shape.n, **options)) for shape in shapes]
     if as_json:
