@@ -19,6 +19,7 @@ DIMENSION_BITS = 16  # of the M, K and N registers
 ACT_BITS = 8  # activations as they come and as they are written back
 NIBBLES_BITS = DIMENSION_BITS + 2  # of a row's activation string: 65535 x 8 bits are 131070 nibbles
 GRANULE_BITS = DIMENSION_BITS - 1  # of a count of granules: 65535 channels of 8 bits
+N_MAX = (1 << DIMENSION_BITS) - 2  # an odd channel more would be a granule more than GRANULE_BITS counts
 CHANNELS = 4  # records of a granule; the last two are without meaning where weights are 8-bit
 BUFFERINGS = ("single", "double", "transit")
 SCHEDULERS = ("scan", "greedy")
@@ -102,7 +103,7 @@ class DriftConfig(DesignConfig):
         384, "words of axis_data_bits of the weight buffer, per column of groups", low=1, high=1 << 16
     )
     granules_max: int = param(
-        2048, "granules whose channel parameters the machine holds", low=1, high=1 << GRANULE_BITS
+        2048, "granules whose channel parameters the machine holds", low=1, high=(1 << GRANULE_BITS) - 1
     )
     out_words: int = param(
         4096, "words of axis_data_bits of the global buffer for results", low=2, high=1 << 20
@@ -204,7 +205,7 @@ class DriftConfig(DesignConfig):
         """
         check_range("M", m, 1, self.m_max)
         check_range("K", k, 1, self.k_max)
-        check_range("N", n, 1, (1 << DIMENSION_BITS) - 1)
+        check_range("N", n, 1, N_MAX)
 
     def derived(self) -> dict[str, int]:
         """Return what fixes the order of the streams."""

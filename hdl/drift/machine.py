@@ -26,6 +26,7 @@ ERROR_PORTS = (
     "staging_overflow_error",
     "act_overflow_error",
     "weight_overflow_error",
+    "bad_split_error",
     "out_overflow_error",
 )
 
@@ -52,8 +53,8 @@ class DriftMachine(Block):
         The layer.
     counted, rows_high, rows_low : In
         Rows of either precision; a level once they are known.
-    split_valid, columns_left, rows_left, rows_right : In
-        The split; a level once it is known.
+    split_valid, split_impossible, columns_left, rows_left, rows_right : In
+        The split; a level once it is known; that there is none.
     table_en, table_addr, table_data : In
         Write port of the non-linear unit's table, see ``PiecewiseLinear``.
     selection_index, selection_low, selection_clip : In, Out
@@ -92,6 +93,7 @@ class DriftMachine(Block):
                 "rows_high": In(DIMENSION_BITS),
                 "rows_low": In(DIMENSION_BITS),
                 "split_valid": In(1),
+                "split_impossible": In(1),
                 "columns_left": In(range(config.columns + 1)),
                 "rows_left": In(split),
                 "rows_right": In(split),
@@ -130,6 +132,17 @@ class DriftMachine(Block):
         back = Signal()  # results are being written back
         self._intake(m, feed, intake, readout, back)
         run = self._run(m, loader, core)
+        m.d.comb += [
+            core.high_en.eq(intake.high_en),
+            core.high_address.eq(intake.high_address),
+            core.low_en.eq(intake.low_en),
+            core.low_address.eq(intake.low_address),
+            core.act_data.eq(intake.act_data),
+            intake.index_rank.eq(drain.index_rank),
+            intake.index_low.eq(drain.index_low),
+            drain.index_token.eq(intake.index_token),
+            drain.index_shift.eq(intake.index_shift),
+        ]
         self._load(m, feed, loader, core, drain, run)
         self._drain(m, core, drain)
 
@@ -205,7 +218,7 @@ class DriftMachine(Block):
                 m.d.sync += [slots.eq(slots + 1), room.eq(room + words)]
         run = Signal()
         # The directions of the fabric follow the split through registers.
-        m.d.sync += known.eq(self.split_valid & self.counted & sized & ~overflow)
+        m.d.sync += known.eq(self.split_valid & self.counted & sized & ~overflow & ~self.split_impossible)
         m.d.comb += [
             run.eq(known & ~begun),
             core.start.eq(run),
@@ -215,6 +228,7 @@ class DriftMachine(Block):
             loader.slots.eq(slots),
             loader.slot_words.eq(words),
             self.weight_overflow_error.eq(overflow),
+            self.bad_split_error.eq(self.split_valid & self.counted & sized & self.split_impossible),
         ]
         for name in ("rows_high", "rows_low", "columns_left", "rows_left", "rows_right"):
             m.d.comb += getattr(core, name).eq(getattr(self, name))

@@ -30,6 +30,7 @@ ERRORS = {
     "staging_overflow": "a sub-tensor is larger than the staging memory",
     "act_overflow": "the activations do not fit the global buffer",
     "weight_overflow": "K is too long for the weight buffer",
+    "bad_split": "a single row or column of groups cannot serve both precisions of activations or weights",
     "out_overflow": "the results do not fit the global buffer",
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, ResetInserter, Signal
+from amaranth.hdl import Module, Signal
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
@@ -58,6 +58,8 @@ class Splitter(Block):
         The layer's split is there, from at least a cycle after its start to the next one.
     columns_left, rows_left, rows_right : Out
         The layer's split, registers.
+    impossible : Out(1)
+        With ``valid``: no split gives groups to all the work, as where a single column has both precisions.
     prepared : Out(1)
         A split is there for the layer that comes.
     """
@@ -81,6 +83,7 @@ class Splitter(Block):
                 "columns_left": Out(range(config.columns + 1)),
                 "rows_left": Out(split),
                 "rows_right": Out(split),
+                "impossible": Out(1),
                 "prepared": Out(1),
             }
         )
@@ -88,10 +91,7 @@ class Splitter(Block):
     def elaborate(self, platform: object) -> Module:
         """Serve the running layer first; a request that comes in between waits."""
         m = Module()
-        wipe = Signal()
-        inner = Module()
-        scheduler = place(inner, "scheduler", Scheduler(self._config))
-        m.submodules.scheduler = ResetInserter(wipe)(inner)
+        scheduler = place(m, "scheduler", Scheduler(self._config))
 
         layer, ahead, wanted = (
             Signal(),
@@ -102,10 +102,13 @@ class Splitter(Block):
         prepared = Signal()
         prepared_for = Signal(WORK, reset_less=True)
         key = Signal(WORK, reset_less=True)  # what the scheduler works for
-        best = ("columns_left", "rows_left", "rows_right")
+        best = ("columns_left", "rows_left", "rows_right", "impossible")
+        impossible = Signal()
         kept = {name: Signal.like(getattr(self, name), name=f"kept_{name}", reset_less=True) for name in best}
         go = Signal()
+        found = {name: getattr(scheduler, name) for name in best[:3]} | {"impossible": impossible}
         m.d.comb += [
+            impossible.eq(scheduler.cycles.all()),
             self.prepared.eq(prepared),
             scheduler.tabulate.eq(tabulate),
             scheduler.q_high.eq(key.nibbles_high),
@@ -124,17 +127,17 @@ class Splitter(Block):
             m.d.sync += [layer.eq(0), ahead.eq(0)]
             with m.If(layer):
                 m.d.sync += self.valid.eq(1)
-                m.d.sync += [getattr(self, name).eq(getattr(scheduler, name)) for name in best]
+                m.d.sync += [getattr(self, name).eq(found[name]) for name in best]
             with m.Elif(ahead):
                 m.d.sync += [prepared.eq(1), prepared_for.eq(key)]
-                m.d.sync += [kept[name].eq(getattr(scheduler, name)) for name in best]
+                m.d.sync += [kept[name].eq(found[name]) for name in best]
         with m.If(self.prepare):
             m.d.sync += wanted.eq(1)
         # Between layers, or under one that has its split.
         with m.Elif(wanted & self.settled & ~layer & ~ahead & ~self.start):
             m.d.sync += [wanted.eq(0), ahead.eq(1), key.eq(self.prepare_work), tabulate.eq(1), begun.eq(0)]
             m.d.sync += prepared.eq(0)
-            m.d.comb += wipe.eq(1)
+            m.d.comb += scheduler.clear.eq(1)
         with m.If(self.start):
             m.d.sync += [self.valid.eq(0), wanted.eq(0), prepared.eq(0)]
             with m.If(self.reuse & prepared & (prepared_for == self.work)):
@@ -144,7 +147,7 @@ class Splitter(Block):
                 m.d.sync += [layer.eq(1), ahead.eq(0)]
             with m.Else():
                 m.d.sync += [layer.eq(1), ahead.eq(0), key.eq(self.work), tabulate.eq(1), begun.eq(0)]
-                m.d.comb += wipe.eq(1)
+                m.d.comb += scheduler.clear.eq(1)
         with m.If(self.forget):
             m.d.sync += [prepared.eq(0), ahead.eq(0)]
         return m

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data
 
 from bitfabric.hdl.common.axi_lite import AxiLiteRegisters
-from bitfabric.hdl.drift.config import DIMENSION_BITS, NIBBLES_BITS, DriftConfig
-from bitfabric.hdl.drift.job import GEMM, INTAKE, POOLING
+from bitfabric.hdl.drift.config import DIMENSION_BITS, GRANULE_BITS, N_MAX, NIBBLES_BITS, DriftConfig
 
 # Activations in the global buffer.
 HELD = data.StructLayout(
@@ -57,8 +56,8 @@ class Start:
 
     Members
     -------
-    act_job, next_job, gemm, pooling : Signal
-        What the registers say.
+    act_job, next_job, gemm, pooling : dict
+        What the registers say, by the fields of ``INTAKE``, ``GEMM`` and ``POOLING``.
     resident, keep, pool : Value
         Options.
     bad_dimension, bad_counts, bad_format : Signal
@@ -71,8 +70,10 @@ class Start:
         self._m, self._config, self._registers = m, config, registers
         self.resident, self.keep = registers.control_resident, registers.control_keep
         self.pool = registers.control_pool
-        self.act_job, self.next_job = Signal(INTAKE, name="act_now"), Signal(INTAKE, name="next_now")
-        self.gemm, self.pooling = Signal(GEMM, name="gemm_now"), Signal(POOLING, name="pooling_now")
+        self.act_job: dict[str, Value] = {}
+        self.next_job: dict[str, Value] = {}
+        self.gemm: dict[str, Value] = {}
+        self.pooling: dict[str, Value] = {}
         self.bad_dimension, self.bad_counts, self.bad_format = Signal(), Signal(), Signal()
         self._intakes()
         self._gemm(held)
@@ -81,90 +82,92 @@ class Start:
 
     def _intakes(self) -> None:
         registers, m = self._registers, self._m
-        pooled_m = Mux(self.pool, registers.pooled_m, registers.m)
-        for prefix, job, rows, k in (
-            ("", self.act_job, registers.m, registers.k),
-            ("next_", self.next_job, pooled_m, registers.n),
+        self._next_m = Signal(DIMENSION_BITS, name="next_m")
+        self._beats = Signal(DIMENSION_BITS, name="act_beats")
+        next_beats = Signal(DIMENSION_BITS)
+        m.d.comb += [
+            self._next_m.eq(Mux(self.pool, registers.pooled_m, registers.m)),
+            self._beats.eq(divide(registers.k, self._config.beat_bytes)),
+            next_beats.eq(divide(registers.n, self._config.beat_bytes)),
+        ]
+        for prefix, job, rows, k, beats in (
+            ("", self.act_job, registers.m, registers.k, self._beats),
+            ("next_", self.next_job, self._next_m, registers.n, next_beats),
         ):
-            m.d.comb += [
-                job.m.eq(rows),
-                job.k.eq(k),
-                job.beats.eq(divide(k, self._config.beat_bytes)),
-                job.subtensor_rows.eq(getattr(registers, f"{prefix}subtensor_rows")),
-            ]
+            job |= {"m": rows, "k": k, "beats": beats}
+            job["subtensor_rows"] = getattr(registers, f"{prefix}subtensor_rows")
             for name in ("high_bits", "low_bits", "truncate"):
-                m.d.comb += job[name].eq(getattr(registers, f"{prefix}act_format_{name}"))
+                job[name] = getattr(registers, f"{prefix}act_format_{name}")
             for name in ("threshold", "threshold_tail"):
                 low, high = (getattr(registers, f"{prefix}{name}_{half}") for half in ("low", "high"))
-                m.d.comb += job[name].eq(low | (high << 32))
+                job[name] = Cat(low, high)
 
     def _gemm(self, held: Signal) -> None:
         registers, m, gemm = self._registers, self._m, self.gemm
+        self._granules = {half: Signal(GRANULE_BITS, name=f"granules_{half}") for half in ("high", "low")}
         for half, per_granule in (("high", 2), ("low", 4)):
             count = getattr(registers, f"n_{half}")
             bits = Signal(4, name=f"width_{half}")
-            own = stored_bits(m, self._config, f"own_{half}", self.act_job[f"{half}_bits"])
+            given = getattr(registers, f"act_format_{half}_bits")
+            own = stored_bits(m, self._config, f"own_{half}", given)
+            granules = self._granules[half]
             m.d.comb += [
+                granules.eq(divide(count, per_granule)),
                 bits.eq(Mux(self.resident, held[f"bits_{half}"], own)),
-                gemm[f"n_{half}"].eq(count),
-                gemm[f"granules_{half}"].eq(divide(count, per_granule)),
-                gemm[f"bits_{half}"].eq(bits),
-                gemm[f"nibbles_{half}"].eq(nibbles(m, f"string_{half}", registers.k, bits)),
-                gemm[f"stride_{half}"].eq(divide(self.act_job.beats * bits, 8)),
             ]
-        m.d.comb += [
-            gemm.m.eq(registers.m),
-            gemm.k.eq(registers.k),
-            gemm.accumulators.eq(registers.control_accumulators),
-            gemm.function.eq(registers.control_function),
-            gemm.low.eq(registers.bounds_low),
-            gemm.high.eq(registers.bounds_high),
-            gemm.zero_point.eq(registers.zero_point),
-        ]
+            gemm |= {
+                f"n_{half}": count,
+                f"granules_{half}": granules,
+                f"bits_{half}": bits,
+                f"nibbles_{half}": nibbles(m, f"string_{half}", registers.k, bits),
+                f"stride_{half}": divide(self._beats * bits, 8),
+            }
+        gemm |= {
+            "m": registers.m,
+            "k": registers.k,
+            "accumulators": registers.control_accumulators,
+            "function": registers.control_function,
+            "low": registers.bounds_low,
+            "high": registers.bounds_high,
+            "zero_point": registers.zero_point,
+        }
 
     def _pooling(self) -> None:
-        registers, pooling = self._registers, self.pooling
+        registers = self._registers
         for name in ("kernel_height", "kernel_width", "stride", "padding", "average"):
-            self._m.d.comb += pooling[name].eq(getattr(registers, f"pooling_{name}"))
-        self._m.d.comb += [
-            pooling.enabled.eq(self.pool),
-            pooling.height.eq(registers.image_height),
-            pooling.width.eq(registers.image_width),
-            pooling.out_height.eq(registers.pooled_height),
-            pooling.out_width.eq(registers.pooled_width),
-            pooling.reciprocal.eq(registers.reciprocal),
-        ]
+            self.pooling[name] = getattr(registers, f"pooling_{name}")
+        self.pooling |= {
+            "enabled": self.pool,
+            "height": registers.image_height,
+            "width": registers.image_width,
+            "out_height": registers.pooled_height,
+            "out_width": registers.pooled_width,
+            "reciprocal": registers.reciprocal,
+        }
 
     def _refusals(self, held: Signal, held_valid: Signal) -> None:
         config, registers, m = self._config, self._registers, self._m
-        gemm, pooling = self.gemm, self.pooling
         granules = Signal(DIMENSION_BITS + 1)
         m.d.comb += granules.eq(
-            divide(gemm.granules_high, config.word_granules) * config.word_granules + gemm.granules_low
+            divide(self._granules["high"], config.word_granules) * config.word_granules
+            + self._granules["low"]
         )
 
-        def bad_rows(job: Signal) -> Value:
-            return (job.m == 0) | (job.m > config.m_max) | (job.subtensor_rows == 0)
+        def bad_rows(prefix: str, rows: Value) -> Value:
+            return (rows == 0) | (rows > config.m_max) | (getattr(registers, f"{prefix}subtensor_rows") == 0)
 
-        def bad_bits(job: Signal) -> Value:
-            return (
-                (job.high_bits < 2)
-                | (job.high_bits > 8)
-                | (job.low_bits == 0)
-                | (job.low_bits > job.high_bits)
-            )
+        def bad_bits(prefix: str) -> Value:
+            high, low = (getattr(registers, f"{prefix}act_format_{half}_bits") for half in ("high", "low"))
+            return (high < 2) | (high > 8) | (low == 0) | (low > high)
 
         absent = ~held_valid | (held.m != registers.m) | (held.k != registers.k)
         bytes_only = self.keep | self.pool | registers.control_function
-        kernel = [pooling.kernel_height, pooling.kernel_width]
-        sizes = [pooling.height, pooling.width, pooling.out_height, pooling.out_width]
-        bad_pool: Value = (
-            (pooling.stride == 0) | (pooling.stride > 8) | (pooling.average & (pooling.padding != 0))
-        )
-        for side in kernel:
-            bad_pool |= (side == 0) | (side > 8) | (pooling.padding >= side)
-        for size in sizes:
-            bad_pool |= size == 0
+        stride, padding = registers.pooling_stride, registers.pooling_padding
+        bad_pool: Value = (stride == 0) | (stride > 8) | (registers.pooling_average & (padding != 0))
+        for side in (registers.pooling_kernel_height, registers.pooling_kernel_width):
+            bad_pool |= (side == 0) | (side > 8) | (padding >= side)
+        for size in ("image_height", "image_width", "pooled_height", "pooled_width"):
+            bad_pool |= getattr(registers, size) == 0
         m.d.comb += [
             self.bad_dimension.eq(
                 (registers.m == 0)
@@ -172,15 +175,16 @@ class Start:
                 | (registers.k == 0)
                 | (registers.k > config.k_max)
                 | (registers.n == 0)
+                | (registers.n > N_MAX)
                 | (granules > config.granules_max)
-                | (~self.resident & bad_rows(self.act_job))
-                | (self.keep & bad_rows(self.next_job))
+                | (~self.resident & bad_rows("", registers.m))
+                | (self.keep & bad_rows("next_", self._next_m))
                 | (self.keep & (registers.n > config.k_max))
             ),
             self.bad_counts.eq(registers.n_high + registers.n_low != registers.n),
             self.bad_format.eq(
-                (~self.resident & bad_bits(self.act_job))
-                | (self.keep & bad_bits(self.next_job))
+                (~self.resident & bad_bits(""))
+                | (self.keep & bad_bits("next_"))
                 | (bytes_only & registers.control_accumulators)
                 | (self.resident & absent)
                 | (self.pool & bad_pool)

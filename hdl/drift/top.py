@@ -163,7 +163,8 @@ class DriftTop(Block):
         latched = {name: Signal(layout, name=f"layer_{name}", reset_less=True) for name, layout in jobs}
         with m.If(accepted):
             m.d.sync += [busy.eq(1), flags.eq(Cat(now.resident, now.keep, now.pool))]
-            m.d.sync += [signal.eq(getattr(now, name)) for name, signal in latched.items()]
+            for name, signal in latched.items():
+                m.d.sync += [signal[field].eq(value) for field, value in getattr(now, name).items()]
         m.d.comb += [
             machine.start.eq(start),
             machine.resident.eq(flags[0]),
@@ -192,8 +193,8 @@ class DriftTop(Block):
         with m.If(registers.control_prepare):
             m.d.sync += [
                 asked.k.eq(registers.k),
-                asked.granules_high.eq(now.gemm.granules_high),
-                asked.granules_low.eq(now.gemm.granules_low),
+                asked.granules_high.eq(now.gemm["granules_high"]),
+                asked.granules_low.eq(now.gemm["granules_low"]),
             ]
         # Activations that are written back have the widths of their own job: nibbles are counted when they are there.
         with m.If(start):
@@ -220,6 +221,7 @@ class DriftTop(Block):
             machine.rows_high.eq(held.rows_high),
             machine.rows_low.eq(held.rows_low),
             machine.split_valid.eq(splitter.valid),
+            machine.split_impossible.eq(splitter.impossible),
             machine.columns_left.eq(splitter.columns_left),
             machine.rows_left.eq(splitter.rows_left),
             machine.rows_right.eq(splitter.rows_right),
