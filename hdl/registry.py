@@ -14,6 +14,8 @@ from bitfabric.hdl.arith.pwl import PiecewiseLinear
 from bitfabric.hdl.arith.requantizer import Requantizer
 from bitfabric.hdl.block import Block
 from bitfabric.hdl.config import DesignConfig, param
+from bitfabric.hdl.drift.config import DriftConfig
+from bitfabric.hdl.drift.top import DriftTop
 from bitfabric.hdl.panacea.compensator import Compensator
 from bitfabric.hdl.panacea.config import PanaceaConfig
 from bitfabric.hdl.panacea.flexible_scheduler import FlexibleScheduler
@@ -129,6 +131,12 @@ DESIGNS = {
             "bit-slice GEMM core that skips frequent slice-vectors, with memories, post-processing and AXI machine",
             PanaceaConfig,
             PanaceaTop,
+        ),
+        Entry(
+            "drift",
+            "fabric of BitGroups that splits into four arrays, with precision selection, scheduler, buffers and AXI machine",
+            DriftConfig,
+            DriftTop,
         ),
     )
 }

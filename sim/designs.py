@@ -11,8 +11,10 @@ from typing import Any, Protocol
 from bitfabric.hdl.registry import DESIGNS
 from bitfabric.quant.errors import ParameterError, check_choice
 from bitfabric.sim import case as gemm_case
-from bitfabric.sim import models, panacea_random
+from bitfabric.sim import drift_random, models, panacea_random
 from bitfabric.sim.cycles import Cycles, systolic_os, systolic_ws
+from bitfabric.sim.drift_case import DriftCase
+from bitfabric.sim.drift_job import drift_step
 from bitfabric.sim.gemm_job import gemm_step
 from bitfabric.sim.job import Step
 from bitfabric.sim.panacea_case import PanaceaCase
@@ -169,12 +171,28 @@ PANACEA = SimulatedDesign(
     model_preset="paper",
 )
 
+DRIFT = SimulatedDesign(
+    name="drift",
+    model=_model("drift", "gemm_cycles"),
+    case_cycles=_model("drift", "case_cycles"),
+    make_step=drift_step,
+    load_case=DriftCase.load,
+    model_case=models.drift_model_case,
+    random_case=drift_random.random_case,
+    random_cases=drift_random.random_cases,
+    check_gemm=lambda config, m, k, n: config.check_gemm(m, k, n),
+    describe=lambda config: f"{config.rows}x{config.columns} BitGroups",
+    shares=("weight_low", "act_low"),
+    model_preset="paper",
+)
+
 SIMULATED = {
     design.name: design
     for design in (
         _systolic("systolic_ws", systolic_ws.gemm_cycles),
         _systolic("systolic_os", systolic_os.gemm_cycles),
         PANACEA,
+        DRIFT,
     )
 }
 assert SIMULATED.keys() == DESIGNS.keys(), "every design is emitted, modelled and simulated"
