@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitfabric.hdl.drift.config import DriftConfig
+from bitfabric.hdl.drift.pooling import KERNEL_MAX
 from bitfabric.quant.drift import NEVER, Pooling, block_statistics, high_clips, saturate
 from bitfabric.quant.pwl import PwlFormat, PwlTable, fit
 from bitfabric.quant.requant import ACC_MAX, ACC_MIN, requant_parameters
 from bitfabric.sim.drift_case import DriftCase
-from bitfabric.sim.drift_options import MAX_KERNEL, threshold_for
+from bitfabric.sim.drift_options import threshold_for
 
 Fields = dict[str, Any]
 _SHARES = (0.0, 1.0)
@@ -117,13 +118,13 @@ def _pooling(rng: np.random.Generator, m: int) -> Pooling:
     height = int(rng.choice([size for size in range(1, positions + 1) if positions % size == 0]))
     size = (height, positions // height)
     average = bool(rng.integers(2))
-    kernel = tuple(int(rng.integers(1, min(side, MAX_KERNEL) + 1)) for side in size)
+    kernel = tuple(int(rng.integers(1, min(side, KERNEL_MAX) + 1)) for side in size)
     padding = 0 if average else int(rng.integers(0, min(kernel)))
     return Pooling(
         kind="average" if average else "max",
         height=size[0],
         width=size[1],
         kernel=(kernel[0], kernel[1]),
-        stride=int(rng.integers(1, min(max(kernel) + 2, MAX_KERNEL + 1))),
+        stride=int(rng.integers(1, min(max(kernel) + 2, KERNEL_MAX + 1))),
         padding=padding,
     )

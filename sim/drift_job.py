@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bitfabric.hdl.drift.config import DriftConfig
+from bitfabric.hdl.drift.pooling import reciprocal
 from bitfabric.hdl.drift.registers import ARRAY_COUNTERS, COUNTERS, ERRORS, drift_registers
 from bitfabric.sim.cycles import Cycles
 from bitfabric.sim.drift_case import DriftCase
@@ -12,11 +13,6 @@ from bitfabric.sim.job import Step, start_writes
 
 Writes = dict[str, dict[str, int]]
 _WORD = (1 << 32) - 1
-
-
-def reciprocal(height: int, width: int) -> int:
-    """Return what the pooling unit multiplies a sum over a kernel by."""
-    return -(-(1 << 20) // (height * width)) - 1
 
 
 def _intake_writes(prefix: str, precision: Precision, m: int, k: int) -> Writes:
@@ -44,7 +40,7 @@ def _pool_writes(size: PoolSize) -> Writes:
         "pooled_m": {"value": size.rows},
     }
     if size.average:
-        writes["reciprocal"] = {"value": reciprocal(size.kernel_height, size.kernel_width)}
+        writes["reciprocal"] = {"value": reciprocal(size.kernel_height * size.kernel_width)}
     return writes
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bitfabric.hdl.drift.pooling import KERNEL_MAX
 from bitfabric.quant.drift import (
     NEVER,
     MixedOperand,
@@ -28,7 +29,6 @@ from bitfabric.quant.drift.thresholds import check_scale, check_threshold, check
 from bitfabric.quant.errors import ParameterError, check_choice, check_range
 
 DIMENSION = (1 << 16) - 1
-MAX_KERNEL = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,8 +163,8 @@ def pool_size(pooling: Pooling, m: int) -> PoolSize:
         for name, least in (("kernel", 1), ("stride", 1), ("padding", 0))
     )
     for name, sides, most in (
-        ("kernel", kernel, MAX_KERNEL),
-        ("stride", step, MAX_KERNEL),
+        ("kernel", kernel, KERNEL_MAX),
+        ("stride", step, KERNEL_MAX),
         ("padding", pad, 0 if average else min(kernel) - 1),
     ):
         for side in sides:

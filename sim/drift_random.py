@@ -59,7 +59,7 @@ def random_case(
     case = replace(case, **fields)
     if keep:
         widths = draw_widths(rng)
-        kept = {"high_bits": widths[0], "low_bits": widths[1]}
+        kept: Fields = {"high_bits": widths[0], "low_bits": widths[1]}
         kept |= draw_precision(config, rng, case.stored(), widths)
         case = replace(case, keep=True, **{f"next_{name}": value for name, value in kept.items()})
     return replace(case, name=_name(case))
