@@ -104,8 +104,6 @@ def choose_threshold(
             )
         ]
     )
-    # All-zero sub-tensors are low at any δ, and cost nothing.
-    critical[found.total.ravel() == 0] = math.inf
     threshold, spent = 0.0, 0.0
     for level in np.unique(critical)[::-1]:
         leaving = float(costs[critical == level].sum())
