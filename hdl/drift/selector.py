@@ -25,8 +25,9 @@ class PrecisionSelector(Block):
 
     hc is the largest integer in [0, hp-lp] with ``max|q|·2^hc <= 2^(hp-1)-1`` (eq. 5), lc = hp-lp-hc (eq. 2) [paper].
     Since ``max|q|`` has b bits exactly where hc <= hp-1-b, lc = max(0, b+1-lp) [derived]. Low where
-    ``(Σ|q|)²·2^hc >= T`` and T is not all ones, which is eq. (6) in integers [derived], or where all is zero [ours].
-    Latency ``LATENCY`` cycles, a sub-tensor per cycle.
+    ``(Σ|q|)²·2^hc >= T``, which is eq. (6) in integers [derived], or where all is zero [ours]. The left side is at most
+    ``(n·max|q|·2^hc)² <= (127·n)²``: it is no wider than the square, and for n up to the staging memory's
+    2^22 bytes never reaches a T of all ones, "never" [derived]. Latency ``LATENCY`` cycles, a sub-tensor per cycle.
 
     Parameters
     ----------
@@ -40,7 +41,7 @@ class PrecisionSelector(Block):
     threshold, threshold_tail : In(64)
         T of a sub-tensor, and of one that is ``short``; constant likewise.
     valid, maximum, total, short : In
-        Statistics.
+        Statistics; the sum is that of elements no larger than the maximum, as many as the staging memory holds.
     o_valid : Out(1)
         A decision is there.
     decision : Out(DECISION)
@@ -81,7 +82,7 @@ class PrecisionSelector(Block):
         ]
         valid_1, valid_2 = Signal(), Signal()
         square = Signal(2 * self._total_bits, reset_less=True)
-        reach = Signal(2 * self._total_bits + (1 << CLIP_BITS) - 1, reset_less=True)
+        reach = Signal(2 * self._total_bits, reset_less=True)
         high_clip_1 = Signal(CLIP_BITS, reset_less=True)
         m.d.sync += [
             valid_1.eq(self.valid),
@@ -95,14 +96,11 @@ class PrecisionSelector(Block):
             self._delay(m, name, value, 2)
             for name, value in (("clip", clip), ("zero", self.total == 0), ("short", self.short))
         )
-        limit, never = Signal(THRESHOLD_BITS), Signal()
-        m.d.comb += [
-            limit.eq(Mux(short_2, self.threshold_tail, self.threshold)),
-            never.eq(limit.all()),
-        ]
+        limit = Signal(THRESHOLD_BITS)
+        m.d.comb += limit.eq(Mux(short_2, self.threshold_tail, self.threshold))
         decision = Signal(DECISION, reset_less=True)
         m.d.sync += [
-            decision.low.eq(zero_2 | ((reach >= limit) & ~never)),
+            decision.low.eq(zero_2 | (reach >= limit)),
             decision.clip.eq(clip_2),
         ]
         m.d.comb += self.decision.eq(decision.as_value())

@@ -53,6 +53,10 @@ def run(config, rows, *, stall=0.0, seed=0):
 
     async def testbench(ctx):
         nonlocal error
+        # Half a word of a row that was given up.
+        ctx.set(block.valid, 1)
+        ctx.set(block.beat, (1 << config.axis_data_bits) - 1)
+        ctx.set(block.packing, {"bits": 4, "fill": 0})
         ctx.set(block.start, 1)
         await ctx.tick()
         ctx.set(block.start, 0)

@@ -24,14 +24,15 @@ def exact(maximum, total, limit, high_bits, low_bits):
     return low, high_bits - low_bits - clip
 
 
-def random_group(rng, width, high_bits, low_bits):
+def random_group(rng, elements, high_bits, low_bits):
     """Return statistics and two thresholds, near what one of them reaches."""
     top = 2 ** (high_bits - 1) - 1
     stats = []
     for _ in range(GROUP):
         maximum = rng.choice([0, 1, top, rng.randint(0, top), rng.randint(0, top) >> rng.randrange(7)])
-        total = rng.choice([1, (1 << width) - 1, rng.randrange(1 << width) >> rng.randrange(width)])
-        stats.append((maximum, total if maximum else 0, rng.randrange(2)))
+        most = maximum * elements
+        total = rng.choice([maximum, most, rng.randint(0, most) >> rng.randrange(most.bit_length() + 1)])
+        stats.append((maximum, max(maximum, total), rng.randrange(2)))
     limits = []
     for _ in range(2):
         maximum, total, _ = rng.choice(stats)
@@ -49,14 +50,14 @@ def random_group(rng, width, high_bits, low_bits):
 def test_decisions(overrides):
     config = DriftConfig.preset("tiny", **overrides)
     block = PrecisionSelector(config)
-    width = total_bits(config)
-    rng = random.Random(width)
+    elements = config.staging_beats * config.beat_bytes
+    rng = random.Random(elements)
     checked = ties = 0
 
     async def testbench(ctx):
         nonlocal checked, ties
         for high_bits, low_bits in WIDTHS * 4:
-            stats, limits = random_group(rng, width, high_bits, low_bits)
+            stats, limits = random_group(rng, elements, high_bits, low_bits)
             expected = [exact(m, t, limits[short], high_bits, low_bits) for m, t, short in stats]
             golden = select_integer(
                 [m for m, _, _ in stats],
@@ -94,6 +95,14 @@ def test_decisions(overrides):
     simulate(block, testbench)
     assert checked == 4 * GROUP * len(WIDTHS)  # 3500, 10 500 in all
     assert ties > 100
+
+
+def test_the_widest_sum():
+    config = DriftConfig.preset("tiny", axis_data_bits=512, staging_beats=1 << 16)
+    largest = 127 * 64 << 16
+    assert largest < 1 << total_bits(config)
+    # T of all ones is never reached: that needs no logic of its own.
+    assert max((top * (largest // 127)) ** 2 << 7 - top.bit_length() for top in range(128)) < NEVER
 
 
 def test_table():
