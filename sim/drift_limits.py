@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bitfabric.hdl.drift.config import DriftConfig
 from bitfabric.quant.arrays import check_integers
@@ -47,6 +49,29 @@ def fits(config: DriftConfig, case: DriftCase) -> bool:
     except ParameterError:
         return False
     return True
+
+
+def check_sequence(cases: Sequence[DriftCase]) -> None:
+    """Refuse a resident case whose activations are not those that the cases before it leave in the machine.
+
+    Raises
+    ------
+    ParameterError
+        Naming ``resident``.
+    """
+    held: NDArray[np.integer[Any]] | None = None
+    precision = Precision()
+    for case in cases:
+        if case.resident:
+            if held is None:
+                raise ParameterError("resident", True, "false: no case before this one brings activations")
+            if case.precision != precision or not np.array_equal(case.acts, held):
+                allowed = (
+                    "false: activations or precisions are not those that the case before this one leaves"
+                )
+                raise ParameterError("resident", True, allowed)
+        held = case.stored() if case.keep else case.acts
+        precision = case.next_precision if case.keep else case.precision
 
 
 def _check_operands(case: DriftCase) -> None:

@@ -22,6 +22,7 @@ from bitfabric.quant.errors import BitfabricError
 from bitfabric.quant.pwl import PwlFormat, evaluate, fit
 from bitfabric.quant.requant import requantize
 from bitfabric.sim.drift_case import DriftCase
+from bitfabric.sim.drift_limits import check_sequence
 from bitfabric.sim.drift_options import Precision, threshold_for
 from bitfabric.sim.drift_random import random_case, random_cases, random_chain, random_shared
 from bitfabric.sim.models import drift_model_case
@@ -374,3 +375,15 @@ def test_a_real_layer():
         )
     text = refusal(drift_model_case, "minilm:9.q:3", config)
     assert text.startswith("model='9.q' is not allowed; it must be LAYER.NAME with LAYER 0 to 5")
+
+
+def test_what_no_layer_left_is_refused():
+    rng = np.random.default_rng(0)
+    chain, shared = random_chain(SMALL, rng, 3, [5, 8, 4]), random_shared(SMALL, rng, 3, 5, [2, 2, 2])
+    check_sequence([*chain, *shared, *random_cases(SMALL, 0, 3)])
+    text = "resident=True is not allowed; it must be false: "
+    assert refusal(check_sequence, chain[1:]) == text + "no case before this one brings activations"
+    for cases in ([*chain, shared[1]], [chain[0], chain[0], shared[2]], [shared[0], chain[1]]):
+        assert refusal(check_sequence, cases).startswith(text + "activations or precisions are not")
+    other = dataclasses.replace(shared[1], act_high_bits=7, act_low_bits=7)
+    assert refusal(check_sequence, [shared[0], other]).startswith(text + "activations or precisions are not")

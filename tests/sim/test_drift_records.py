@@ -1,5 +1,8 @@
 """Drift's packets: beats of whole operands, against a construction field by field."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -138,6 +141,25 @@ def test_a_packet_by_hand():
     np.testing.assert_array_equal(case.golden(), acc)
     planes = [bytes((acc[0] >> (8 * plane) & 255).tolist()) + bytes(4) for plane in range(4)]
     assert output_of(config, case).tobytes() == b"".join(planes)
+
+
+def test_the_driver_guides_example():
+    config = CONFIGS["tiny-64"]
+    case = DriftCase(
+        acts=np.array([[2, -3, 1], [90, -100, 127]]),
+        weights=np.array([[1, -3, 7], [-128, 127, -8], [5, 4, 3]]),
+        weight_bits=np.array([8, 8, 4]),
+        weight_clip=np.array([0, 0, 4]),
+        threshold=10.0,
+        bias=np.array([100, -7, 0]),
+        multiplier=np.full(3, 1 << 20),
+        shift=np.full(3, 25),
+    )
+    text = Path(__file__).parents[2].joinpath("docs/drift_driver.md").read_text("utf-8")
+    beats = re.findall(r"^\| (\*out\* )?`([0-9a-f]{16})` \|", text, re.MULTILINE)
+    for out, found in (("", stream_of(config, case)), ("*out* ", output_of(config, case))):
+        words = [f"{word:016x}" for word in found.view("<u8")[:, 0] if word]
+        assert words == [beat for kind, beat in beats if kind == out]
 
 
 def test_nothing_comes_out_of_what_is_kept():
