@@ -24,7 +24,8 @@ def test_windows(rows, axis_data_bits, words):
         (address, nibble) for address in (0, 1, words - 2, words - 1) for nibble in (0, 1, per_word - 1)
     ]
     requests = [
-        corners[i] if i < len(corners) else (rng.randrange(words), rng.randrange(per_word)) for i in range(300)
+        corners[i] if i < len(corners) else (rng.randrange(words), rng.randrange(per_word))
+        for i in range(300)
     ]
 
     async def testbench(ctx):
