@@ -42,9 +42,11 @@ def weight_control(config: DriftConfig) -> data.StructLayout:
 LINK = data.StructLayout({"act": ROWS, "swap": 1})
 
 
-def read_layout(address: int, nibbles: int) -> data.StructLayout:
-    """Return a request for a window of a stored row: word ``address`` and the first ``nibble`` within it."""
-    return data.StructLayout({"en": 1, "swap": 1, "address": address, "nibble": address_bits(nibbles)})
+def read_layout(words: int, nibbles: int) -> data.StructLayout:
+    """Return a request for a window of a stored row: ``address`` of ``words`` and the first ``nibble`` within it."""
+    return data.StructLayout(
+        {"en": 1, "swap": 1, "address": address_bits(words), "nibble": address_bits(nibbles)}
+    )
 
 
 def drain_layout(config: DriftConfig) -> data.StructLayout:

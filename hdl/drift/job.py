@@ -34,7 +34,7 @@ POOLING = data.StructLayout(
         "kernel_width": 4,
         "stride": 4,  # 1 to 8
         "padding": 3,  # 0 to 7, below the kernel; 0 for averages
-        "reciprocal": 18,  # ceil(2^20 / elements of the kernel) - 1 for averages, see ``PoolingUnit``
+        "reciprocal": 18,  # for averages, see ``pooling.reciprocal``
     }
 )
 
