@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from bitfabric.hdl.registry import DESIGNS
 from bitfabric.quant.errors import ParameterError, check_choice
 from bitfabric.sim import case as gemm_case
-from bitfabric.sim import drift_random, models, panacea_random
+from bitfabric.sim import drift_limits, drift_random, models, panacea_limits, panacea_random
 from bitfabric.sim.cycles import Cycles, systolic_os, systolic_ws
 from bitfabric.sim.drift_case import DriftCase
 from bitfabric.sim.drift_job import drift_step
@@ -19,7 +19,6 @@ from bitfabric.sim.gemm_job import gemm_step
 from bitfabric.sim.job import Step
 from bitfabric.sim.panacea_case import PanaceaCase
 from bitfabric.sim.panacea_job import panacea_step
-from bitfabric.sim.panacea_limits import check_dimensions
 
 
 class Case(Protocol):
@@ -73,6 +72,10 @@ class SimulatedDesign:
         What else cycles depend on: shares of the operands, as ``weight_sparsity``.
     model_preset : str
         The preset for real models, unless another is named.
+    check_sequence : callable
+        ``check_sequence(cases)`` refuses a case that takes what none before it leaves in the machine.
+    outputs : callable
+        ``outputs(case) -> int``: the results of a case.
     """
 
     name: str
@@ -87,6 +90,8 @@ class SimulatedDesign:
     describe: Callable[[Any], str]
     shares: tuple[str, ...] = ()
     model_preset: str = "medium"
+    check_sequence: Callable[[Sequence[Any]], None] = lambda cases: None
+    outputs: Callable[[Any], int] = lambda case: case.m * case.n
 
     def gemm_cycles(
         self, config: Any, m: int, k: int, n: int, *, requantize: bool = False, **shares: float | None
@@ -158,7 +163,7 @@ PANACEA = SimulatedDesign(
     model_case=models.panacea_model_case,
     random_case=panacea_random.random_case,
     random_cases=panacea_random.random_cases,
-    check_gemm=check_dimensions,
+    check_gemm=panacea_limits.check_dimensions,
     describe=lambda config: (
         f"{config.peas} PEAs of "
         + (
@@ -169,6 +174,7 @@ PANACEA = SimulatedDesign(
     ),
     shares=("weight_sparsity", "act_sparsity"),
     model_preset="paper",
+    check_sequence=panacea_limits.check_sequence,
 )
 
 DRIFT = SimulatedDesign(
@@ -184,6 +190,8 @@ DRIFT = SimulatedDesign(
     describe=lambda config: f"{config.rows}x{config.columns} BitGroups",
     shares=("weight_low", "act_low"),
     model_preset="paper",
+    check_sequence=drift_limits.check_sequence,
+    outputs=lambda case: case.m_out * case.n,
 )
 
 SIMULATED = {

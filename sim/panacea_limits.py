@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bitfabric.hdl.panacea.config import DIMENSION_BITS, PanaceaConfig
@@ -28,6 +29,21 @@ def check_dimensions(config: PanaceaConfig, m: int, k: int, n: int) -> None:
     check_range("M", m, 1, high)
     check_range("K", k, 1, config.k_max)
     check_range("N", n, 1, high)
+
+
+def check_sequence(cases: Sequence[PanaceaCase]) -> None:
+    """Refuse a case that takes kept outputs where none before it keeps any.
+
+    Raises
+    ------
+    ParameterError
+        If there is one.
+    """
+    kept = False
+    for case in cases:
+        if case.from_omem and not kept:
+            raise ParameterError("from_omem", True, "false: no case before this one keeps its outputs")
+        kept = kept or case.keep
 
 
 def check_case(config: PanaceaConfig, case: PanaceaCase) -> None:

@@ -149,12 +149,8 @@ def simulate(
         raise ParameterError("stall", stall, "a probability in [0, 1)")
     if waves_to is not None:
         check_waves(waves_to, simulator)
-    kept = False
-    for case in cases:
-        if getattr(case, "from_omem", False) and not kept:
-            raise ParameterError("from_omem", True, "false: no case before this one keeps its outputs")
-        kept = kept or getattr(case, "keep", False)
     machine = simulated(design)
+    machine.check_sequence(cases)
     for case in cases:
         case.check(config)
     predicted = [machine.case_cycles(config, case) for case in cases]
@@ -188,7 +184,7 @@ def simulate(
             m=case.m,
             k=case.k,
             n=case.n,
-            outputs=case.m * case.n,
+            outputs=machine.outputs(case),
             passed=step["passed"],
             problem=step["problem"],
             registers=step["registers"],

@@ -220,8 +220,8 @@ class DriftConfig(DesignConfig):
         }
 
 
-# A channel's record: bias, multiplier, shift, then the bits that its weights were shifted right by (lc) and their
-# precision (4 or 8), 80 bits in all.
+# A channel's record, 80 bits: bias, multiplier, shift, then the bits that its weights were shifted right by (lc) and
+# their precision, 5 to 8 for a high one and 1 to 4 for a low one.
 CHANNEL = data.StructLayout(
     {"bias": signed(32), "multiplier": 31, "unused": 1, "shift": 8, "clip": 4, "bits": 4}
 )
