@@ -76,6 +76,8 @@ class SimulatedDesign:
         ``check_sequence(cases)`` refuses a case that takes what none before it leaves in the machine.
     outputs : callable
         ``outputs(case) -> int``: the results of a case.
+    remarks : callable
+        ``remarks(config, case, cycles) -> dict`` of figures, by their names, that only this design has.
     """
 
     name: str
@@ -92,6 +94,7 @@ class SimulatedDesign:
     model_preset: str = "medium"
     check_sequence: Callable[[Sequence[Any]], None] = lambda cases: None
     outputs: Callable[[Any], int] = lambda case: case.m * case.n
+    remarks: Callable[[Any, Any, Cycles], dict[str, Any]] = lambda config, case, cycles: {}
 
     def gemm_cycles(
         self, config: Any, m: int, k: int, n: int, *, requantize: bool = False, **shares: float | None
@@ -142,14 +145,11 @@ def _systolic(name: str, gemm_cycles: Callable[..., Cycles]) -> SimulatedDesign:
     )
 
 
-def _model(design: str, function: str) -> Callable[..., Cycles]:
+def _model(design: str, function: str) -> Callable[..., Any]:
     """Return a function of a design's cycle model, which is loaded when it is called."""
 
-    def call(*args: Any, **options: Any) -> Cycles:
-        result: Cycles = getattr(importlib.import_module(f"bitfabric.sim.cycles.{design}"), function)(
-            *args, **options
-        )
-        return result
+    def call(*args: Any, **options: Any) -> Any:
+        return getattr(importlib.import_module(f"bitfabric.sim.cycles.{design}"), function)(*args, **options)
 
     return call
 
@@ -192,6 +192,7 @@ DRIFT = SimulatedDesign(
     model_preset="paper",
     check_sequence=drift_limits.check_sequence,
     outputs=lambda case: case.m_out * case.n,
+    remarks=_model("drift", "remarks"),
 )
 
 SIMULATED = {

@@ -24,6 +24,10 @@ def _table(*columns: str) -> Table:
     return table
 
 
+def _figure(value: float | str) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
 def simulation_table(report: SimulationReport) -> RenderableType:
     """Return the verdicts, with what the machine counted."""
     table = _table("case", "MxKxN", "array", "stalled", "total", "util.", "of total", "verdict")
@@ -39,6 +43,10 @@ def simulation_table(report: SimulationReport) -> RenderableType:
         )
     parts: list[RenderableType] = [table]
     parts += [Text(f"{result.name}: {result.problem}") for result in report.results if result.problem]
+    for result in report.results:
+        if result.remarks:
+            figures = ", ".join(f"{name} {_figure(value)}" for name, value in result.remarks.items())
+            parts.append(Text(f"{result.name}: {figures}"))
     compared = (
         "every counter to the cycle model" if report.stall == 0 else "counters not compared: streams stalled"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,8 @@ class CaseResult:
         What the machine's counters held.
     predicted : Cycles
         What the cycle model says.
+    remarks : dict
+        Figures that only this design has, by their names.
     """
 
     name: str
@@ -58,6 +60,7 @@ class CaseResult:
     problem: str | None
     registers: dict[str, int]
     predicted: Cycles
+    remarks: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +192,7 @@ def simulate(
             problem=step["problem"],
             registers=step["registers"],
             predicted=cycles,
+            remarks=machine.remarks(config, case, cycles),
         )
         for case, cycles, step in zip(cases, predicted, verdict["steps"], strict=False)
     ]

@@ -11,7 +11,7 @@ from bitfabric.hdl.drift.config import WEIGHT_SLOTS, DriftConfig
 from bitfabric.hdl.drift.job import REGIONS
 from bitfabric.quant.drift import MixedOperand
 from bitfabric.sim.cycles import Cycles
-from bitfabric.sim.cycles.drift_array import Split, bound_cycles, check_split, gemm_work
+from bitfabric.sim.cycles.drift_array import Split, bound_cycles, check_split, gemm_work, region_cycles
 from bitfabric.sim.cycles.drift_core import CoreTimes, RegionWork, core_times
 from bitfabric.sim.cycles.drift_intake import intake_cycles
 from bitfabric.sim.cycles.drift_output import DRAIN_LATENCY, READOUT_LATENCY, readout_cycles
@@ -206,6 +206,33 @@ def _intake(rows: MixedOperand, precision: Precision) -> Intake:
         subtensor_rows=precision.subtensor_rows,
         bits=(precision.high_bits, precision.low_bits),
     )
+
+
+def remarks(config: DriftConfig, case: DriftCase, cycles: Cycles) -> dict[str, float | str]:
+    """Return split, shares of low precision, and the speed-up of the arrays over INT8 on the same groups.
+
+    INT8 runs on the whole fabric as one array: with the machine's own buffering, and with the single-buffered timing of
+    BitFusion (eq. 7).
+    """
+    counts = case.counts
+    word = cycles.traffic["split"]
+    work = gemm_work(config, case.m, 0, case.k, case.n, 0)
+    int8 = {
+        mode: int(
+            region_cycles(
+                mode, config.acc_depth, case.m, work.q_high, work.g_high, config.rows, config.columns
+            )
+        )
+        for mode in ("single", config.weight_buffering)
+    }
+    return {
+        "columns of 8-bit weights": f"{word & 0xFF} of {config.columns}",
+        "upper rows": f"{word >> 8 & 0xFF} and {word >> 16} of {config.rows}",
+        "low rows": counts.m_low / case.m,
+        "low channels": counts.n_low / case.n,
+        "speed-up over INT8": int8[config.weight_buffering] / cycles.array_cycles,
+        "over INT8 with eq. 7": int8["single"] / cycles.array_cycles,
+    }
 
 
 def gemm_cycles(
