@@ -15,6 +15,8 @@ from bitfabric.quant.drift import MixedOperand
 from bitfabric.quant.errors import ParameterError, check_range
 from bitfabric.quant.pwl import PwlFormat
 from bitfabric.quant.requant import ACC_MAX, ACC_MIN, MAX_MULTIPLIER, MAX_SHIFT
+from bitfabric.sim.cycles.drift_array import check_split, gemm_work
+from bitfabric.sim.cycles.drift_schedule import schedule
 from bitfabric.sim.drift_options import Precision
 
 if TYPE_CHECKING:  # a case checks itself with this module
@@ -36,6 +38,7 @@ def check_case(config: DriftConfig, case: DriftCase) -> None:
     if case.requantized:
         _check_requantization(config, case)
     _check_memories(config, case)
+    _check_lines(config, case)
     if case.keep:
         check_range("N of a result that is kept", case.n, 1, config.k_max)
         check_range("M of a result that is kept", case.m_out, 1, config.m_max)
@@ -112,14 +115,62 @@ def _check_requantization(config: DriftConfig, case: DriftCase) -> None:
 
 def _check_memories(config: DriftConfig, case: DriftCase) -> None:
     _check_activations(config, case.precision, case.rows, "the activations")
-    words = -(-case.k // config.word_weights)
-    _fit(config, "weight_words", words, f"for the weights of a granule of K={case.k}")
+    check_weights(config, case.k)
     counts = case.counts
-    granules = -(-counts.granules_high // config.word_granules) * config.word_granules + counts.granules_low
-    _fit(config, "granules_max", granules, f"for the parameters of N={case.n} channels")
-    planes = 1 if case.requantized else ACC_PLANES
-    words = case.m * planes * -(-case.n // config.beat_bytes)
-    _fit(config, "out_words", words, "for the " + ("bytes" if case.requantized else "accumulators"))
+    check_results(config, case.m, counts.n_high, counts.n_low, accumulators=not case.requantized)
+
+
+def check_weights(config: DriftConfig, k: int) -> None:
+    """Refuse a K that a column's weight buffer cannot hold.
+
+    Raises
+    ------
+    ParameterError
+        Naming the memory.
+    """
+    words = -(-k // config.word_weights)
+    _fit(config, "weight_words", words, f"for the weights of a granule of K={k}")
+
+
+def check_results(config: DriftConfig, m: int, n_high: int, n_low: int, *, accumulators: bool) -> None:
+    """Refuse channels and results that the parameters' and the results' memories cannot hold.
+
+    Raises
+    ------
+    ParameterError
+        Naming the memory.
+    """
+    n = n_high + n_low
+    high = -(-n_high // 2)
+    granules = -(-high // config.word_granules) * config.word_granules - (-n_low // 4)
+    _fit(config, "granules_max", granules, f"for the parameters of N={n} channels")
+    words = m * (ACC_PLANES if accumulators else 1) * -(-n // config.beat_bytes)
+    _fit(config, "out_words", words, "for the " + ("accumulators" if accumulators else "bytes"))
+
+
+def check_rows(config: DriftConfig, k: int, rows: dict[str, int], bits: dict[str, int], what: str) -> None:
+    """Refuse activation rows, by "high" and "low", that the global buffer cannot hold.
+
+    Raises
+    ------
+    ParameterError
+        Naming the memory.
+    """
+    beats = -(-k // config.beat_bytes)
+    for half, count in rows.items():
+        stride = -(-beats * config.stored_bits(bits[half]) // 8)
+        _fit(config, f"{half}_words", count * stride, f"for {count} {half}-precision rows of {what}")
+
+
+def _check_lines(config: DriftConfig, case: DriftCase) -> None:
+    """Refuse what no split of the fabric serves."""
+    if config.rows > 1 and config.columns > 1:
+        return  # either precision then has lines of groups
+    counts = case.counts
+    rows, channels = (counts.m_high, counts.m_low), (counts.n_high, counts.n_low)
+    bits = (case.act_high_bits, case.act_low_bits)
+    work = gemm_work(config, *rows, case.k, *channels, bits=bits)
+    check_split(config, work, schedule(config, work).split)
 
 
 def _check_activations(config: DriftConfig, precision: Precision, rows: MixedOperand, what: str) -> None:
@@ -128,12 +179,8 @@ def _check_activations(config: DriftConfig, precision: Precision, rows: MixedOpe
     together = min(precision.subtensor_rows, m)
     _fit(config, "staging_beats", together * beats, f"for a sub-tensor of {together} rows of {what}")
     m_low = int(rows.low.sum())
-    for half, count, bits in (
-        ("high", m - m_low, precision.high_bits),
-        ("low", m_low, precision.low_bits),
-    ):
-        stride = -(-beats * config.stored_bits(bits) // 8)
-        _fit(config, f"{half}_words", count * stride, f"for {count} {half}-precision rows of {what}")
+    widths = {"high": precision.high_bits, "low": precision.low_bits}
+    check_rows(config, k, {"high": m - m_low, "low": m_low}, widths, what)
 
 
 def _fit(config: DriftConfig, name: str, needed: int, why: str) -> None:

@@ -1,184 +1,19 @@
-"""Cycle model of Drift, equal to the RTL: selection, scheduling, four arrays, drain, read-out or write-back."""
+"""Cycle model of Drift, equal to the RTL: of cases, and of GEMMs from shares of low precision."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bitfabric.hdl.drift.config import WEIGHT_SLOTS, DriftConfig
-from bitfabric.hdl.drift.job import REGIONS
+from bitfabric.hdl.drift.config import DriftConfig
 from bitfabric.quant.drift import MixedOperand
+from bitfabric.quant.errors import ParameterError
 from bitfabric.sim.cycles import Cycles
-from bitfabric.sim.cycles.drift_array import Split, bound_cycles, check_split, gemm_work, region_cycles
-from bitfabric.sim.cycles.drift_core import CoreTimes, RegionWork, core_times
-from bitfabric.sim.cycles.drift_intake import intake_cycles
-from bitfabric.sim.cycles.drift_output import DRAIN_LATENCY, READOUT_LATENCY, readout_cycles
-from bitfabric.sim.cycles.drift_schedule import schedule, search_cycles, table_cycles
+from bitfabric.sim.cycles.drift_array import gemm_work, region_cycles
+from bitfabric.sim.cycles.drift_layer import Intake, Layer, layer_cycles
 from bitfabric.sim.drift_case import DriftCase
+from bitfabric.sim.drift_limits import check_results, check_rows, check_weights
 from bitfabric.sim.drift_options import Precision
-
-# The start is cycle 0. The streams' registers take their first beat in cycle 1 and offer it in the next.
-FIRST_BEAT = 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Intake:
-    """Hold what is known of activations that get their precision.
-
-    Members
-    -------
-    low : (sub-tensors,) bool
-        Those of low precision.
-    subtensor_rows : int
-        Rows of one.
-    bits : (int, int)
-        hp and lp.
-    """
-
-    low: NDArray[np.bool_]
-    subtensor_rows: int
-    bits: tuple[int, int]
-
-    def rows_low(self, m: int) -> int:
-        """Return the rows of low precision of ``m``."""
-        return int(np.repeat(self.low, self.subtensor_rows)[:m].sum())
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layer:
-    """Hold what a layer's cycles depend on.
-
-    Members
-    -------
-    m, k, n_high, n_low : int
-        Rows, contraction, channels of either precision.
-    acts : Intake
-        Its activations; where they are ``resident`` the precisions at which they are held.
-    resident, prepared, accumulators : bool
-        Activations are there; so is the split; results are accumulators.
-    pooled : (int, int, int), optional
-        Rows that leave the pooling unit, and its kernel.
-    kept : Intake, optional
-        Results that are written back.
-    """
-
-    m: int
-    k: int
-    n_high: int
-    n_low: int
-    acts: Intake
-    resident: bool = False
-    prepared: bool = False
-    accumulators: bool = False
-    pooled: tuple[int, int, int] | None = None
-    kept: Intake | None = None
-
-
-def layer_cycles(config: DriftConfig, layer: Layer) -> Cycles:
-    """Return the cycles of a layer when the streams do not stall.
-
-    ``traffic`` has the arrays' counters and the split, as the machine's registers do.
-
-    Raises
-    ------
-    ParameterError
-        If no split serves the layer.
-    """
-    m_low = layer.acts.rows_low(layer.m)
-    m_high = layer.m - m_low
-    counts = (m_high, m_low, layer.k, layer.n_high, layer.n_low)
-    work = gemm_work(config, *counts, bits=layer.acts.bits)
-    chosen = schedule(config, work)
-    check_split(config, work, chosen.split)
-
-    # Activations, channel parameters behind them in the stream, and the split.
-    beats = -(-layer.k // config.beat_bytes)
-    passed, counted = 0, 1
-    if not layer.resident:
-        offered = np.full(layer.m * beats, FIRST_BEAT)
-        intake = intake_cycles(
-            config, beats, layer.m, layer.acts.subtensor_rows, layer.acts.low, *layer.acts.bits, offered
-        )
-        passed, counted = intake.taken, intake.done + 1
-    params = max(passed + 1, FIRST_BEAT) + (work.g_high + work.g_low) * config.params_beats
-    split = 1
-    if not layer.prepared:
-        split = max(counted, 2, 1 + table_cycles(config)) + search_cycles(config, work) + 1
-    words = -(-layer.k // config.word_weights)
-    sized = min(config.weight_words // words, WEIGHT_SLOTS) + 2
-    run = max(split, counted, sized) + 1
-    begin = max(run + 1, params) + 1
-
-    shapes = chosen.split.shapes(config)
-    works = []
-    for region in REGIONS:
-        m, nibbles, granules = work.of_region(region)
-        rows, columns = shapes[region]
-        works.append(RegionWork(rows=rows, columns=columns, m=m, nibbles=nibbles, granules=granules))
-    times = core_times(config, works, k=layer.k, begin=begin, accumulators=layer.accumulators)
-    finish = max(times.done, times.weights_done, times.last_word + DRAIN_LATENCY)
-    total = _end(config, layer, finish)
-
-    first, last, busy = _union(times)
-    waited = max(0, split - max(counted, params))
-    arrays = {region: _length(times.active[index]) for index, region in enumerate(REGIONS)}
-    bound = bound_cycles(config, *counts, bits=layer.acts.bits)
-    return Cycles(
-        array_cycles=chosen.cycles,
-        total=total,
-        utilization=bound / chosen.cycles,
-        machine_utilization=bound / total,
-        breakdown={
-            "load": first - 1 - waited,
-            "schedule": waited,
-            "compute": busy,
-            "stalled": last - first + 1 - busy,
-            "drain": total - last,
-        },
-        traffic={
-            **{f"array_{region}_cycles": count for region, count in arrays.items()},
-            "split": _word(chosen.split),
-            "rows_low": m_low,
-            "bound": bound,
-        },
-    )
-
-
-def _end(config: DriftConfig, layer: Layer, finish: int) -> int:
-    """Return the layer's last cycle; the read-out is started in ``finish``."""
-    n = layer.n_high + layer.n_low
-    rows, height, width = layer.pooled or (layer.m, 1, 1)
-    if layer.kept is None:
-        out = readout_cycles(config, rows, n, accumulators=layer.accumulators, kernel=(height, width))
-        return finish + out + 1
-    beats = -(-n // config.beat_bytes)
-    offered = (np.arange(rows * beats) + 1) * height * width + READOUT_LATENCY
-    kept = layer.kept
-    return (
-        finish + intake_cycles(config, beats, rows, kept.subtensor_rows, kept.low, *kept.bits, offered).done
-    )
-
-
-def _word(split: Split) -> int:
-    """Return the register's word."""
-    return split.columns | split.left_rows << 8 | split.right_rows << 16
-
-
-def _length(intervals: list[tuple[int, int]]) -> int:
-    """Return the cycles in any of the intervals."""
-    total, end = 0, -1
-    for first, last in sorted(intervals):
-        total += max(0, last - max(first, end + 1) + 1)
-        end = max(end, last)
-    return total
-
-
-def _union(times: CoreTimes) -> tuple[int, int, int]:
-    """Return the first and the last cycle in which an array is active, and how many there are."""
-    every = [interval for intervals in times.active for interval in intervals]
-    return min(first for first, _ in every), max(last for _, last in every), _length(every)
 
 
 def case_cycles(config: DriftConfig, case: DriftCase) -> Cycles:
@@ -247,6 +82,9 @@ def gemm_cycles(
 ) -> Cycles:
     """Return the cycles of a GEMM at 8 and 4 bits.
 
+    Channels that the memories for results and parameters cannot hold at once are done in several layers on the same
+    activations, of equal size; the splits of all but the first are prepared under the layer before.
+
     Parameters
     ----------
     config : DriftConfig
@@ -256,19 +94,71 @@ def gemm_cycles(
     requantize : bool
         Bytes come out, not accumulators.
     act_low, weight_low : float
-        Shares of rows and of channels at low precision, rounded to whole ones; low rows are spread evenly.
+        Shares of rows and of channels at low precision, rounded to whole ones and spread evenly.
+
+    Raises
+    ------
+    ParameterError
+        If activations, or the weights of a channel, do not fit.
     """
-    n_low = round(weight_low * n)
-    spread = np.floor((np.arange(m) + 1) * round(act_low * m) / m).astype(np.int64)
-    low = np.diff(spread, prepend=0) > 0
-    return layer_cycles(
-        config,
-        Layer(
-            m=m,
-            k=k,
-            n_high=n - n_low,
-            n_low=n_low,
-            acts=Intake(low=low, subtensor_rows=1, bits=(8, 4)),
-            accumulators=not requantize,
-        ),
+    low = _spread(m, act_low)
+    m_low, n_low = int(low.sum()), round(weight_low * n)
+    check_rows(config, k, {"high": m - m_low, "low": m_low}, {"high": 8, "low": 4}, "the activations")
+    check_weights(config, k)
+    acts = Intake(low=low, subtensor_rows=1, bits=(8, 4))
+    layers = [
+        layer_cycles(
+            config,
+            Layer(
+                m=m,
+                k=k,
+                n_high=high,
+                n_low=low_channels,
+                acts=acts,
+                resident=number > 0,
+                prepared=number > 0,
+                accumulators=not requantize,
+            ),
+        )
+        for number, (high, low_channels) in enumerate(_parts(config, m, n - n_low, n_low, not requantize))
+    ]
+    return layers[0] if len(layers) == 1 else _sum(layers)
+
+
+def _spread(count: int, share: float) -> NDArray[np.bool_]:
+    """Return ``count`` flags of which a share is set, evenly spread."""
+    reached = (np.arange(count + 1) * round(share * count)) // count
+    return np.diff(reached) > 0
+
+
+def _parts(config: DriftConfig, m: int, n_high: int, n_low: int, accumulators: bool) -> list[tuple[int, int]]:
+    """Return the channels of the fewest layers that the memories allow."""
+    n = n_high + n_low
+    for count in range(1, n + 1):
+        cuts = [[total * i // count for i in range(count + 1)] for total in (n_high, n_low)]
+        parts = [(cuts[0][i + 1] - cuts[0][i], cuts[1][i + 1] - cuts[1][i]) for i in range(count)]
+        try:
+            for part in parts:
+                check_results(config, m, *part, accumulators=accumulators)
+        except ParameterError:
+            if count == n:
+                raise
+            continue
+        return [part for part in parts if sum(part)]
+    raise AssertionError("one channel per layer is the end")
+
+
+def _sum(layers: list[Cycles]) -> Cycles:
+    """Return the cycles of layers that run one after the other."""
+    array, total = (sum(getattr(each, name) for each in layers) for name in ("array_cycles", "total"))
+    names = [name for name in layers[0].traffic if name != "split"]
+    traffic = {name: sum(each.traffic[name] for each in layers) for name in names}
+    traffic |= {"rows_low": layers[0].traffic["rows_low"], "split": layers[-1].traffic["split"]}
+    return Cycles(
+        array_cycles=array,
+        total=total,
+        utilization=traffic["bound"] / array,
+        machine_utilization=traffic["bound"] / total,
+        breakdown={name: sum(each.breakdown[name] for each in layers) for name in layers[0].breakdown},
+        traffic=traffic,
     )
