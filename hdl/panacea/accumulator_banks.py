@@ -6,8 +6,8 @@ from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
 from amaranth.lib.wiring import In, Out
 
 from bitfabric.hdl.block import Block, place
+from bitfabric.hdl.common.choose import choose
 from bitfabric.hdl.common.memory import Ram, address_bits
-from bitfabric.hdl.panacea.shifts import choose
 from bitfabric.quant.errors import check_range
 
 

@@ -9,9 +9,9 @@ from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from bitfabric.hdl.block import Block
+from bitfabric.hdl.common.choose import choose
 from bitfabric.hdl.panacea.act_buffer import slot_layout
 from bitfabric.hdl.panacea.config import VECTOR_BITS, PanaceaConfig
-from bitfabric.hdl.panacea.shifts import choose
 from bitfabric.hdl.panacea.work import work_layout
 
 
