@@ -138,8 +138,9 @@ class DriftConfig(DesignConfig):
 
     @property
     def stationary(self) -> data.StructLayout:
-        """Layout of the weights, signs and precisions that a group holds."""
-        return self.group.stationary
+        """Layout of what moves along a load chain: a group's, less ``wide``, which is that of its half."""
+        members = {name: field.shape for name, field in self.group.stationary if name != "wide"}
+        return data.StructLayout(members)
 
     @property
     def psum(self) -> data.ArrayLayout:

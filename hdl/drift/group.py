@@ -27,7 +27,7 @@ class DriftGroup(Block):
     west, east : In(LINK)
         Activation bits and swap as the neighbours pass them on. Single buffering ignores the swap.
     from_east : In(1)
-        Take those of the east.
+        Take those of the east; part of the right half, whose weights are 4-bit.
     link_out : Out(LINK)
         What was taken, a cycle later, for both neighbours; without swap if single-buffered.
     upper : In(1)
@@ -98,7 +98,10 @@ class DriftGroup(Block):
                 self.link_out.swap.eq(swap),
             ]
             m.d.sync += swap.eq(swap_taken)
-        m.d.comb += core.stationary.eq(self._weights(m, swap_taken))
+        weights = Signal(self.config.stationary)
+        m.d.comb += [weights.eq(self._weights(m, swap_taken)), core.stationary.wide.eq(~self.from_east)]
+        for name, _ in self.config.stationary:
+            m.d.comb += Value.cast(core.stationary[name]).eq(Value.cast(weights[name]))
         self._psums(m, core)
         return m
 

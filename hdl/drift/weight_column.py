@@ -8,10 +8,10 @@ from amaranth.lib.wiring import In, Out
 
 from bitfabric.hdl.arith.bitgroup import ROWS
 from bitfabric.hdl.block import Block, place
+from bitfabric.hdl.common.choose import choose
 from bitfabric.hdl.common.memory import Ram
 from bitfabric.hdl.drift.config import DriftConfig
 from bitfabric.hdl.drift.controls import weight_control
-from bitfabric.hdl.panacea.shifts import choose
 
 GRANULE = 16  # bits of a granule for each k
 
@@ -33,7 +33,7 @@ class WeightEdge(Block):
     write_en, write_address, write_data : In
         Write port; a word is ``word_weights`` consecutive k of 16 bits, the first one lowest.
     left : In(1)
-        The column belongs to the left half: the control is the west's and weights are 8-bit. Constant.
+        The column belongs to the left half: the control is the west's. Constant.
     control_west, control_east : In(weight_control(config))
         From the neighbours. With bit alignment row j's ``offset`` is at most j.
     control_out : Out(weight_control(config))
@@ -91,7 +91,6 @@ class WeightEdge(Block):
         with m.If(loading):
             m.d.sync += [
                 stationary.weights.eq(weights),
-                stationary.wide.eq(self.left),
                 stationary.sign.eq(guarded.sign),
                 rest,
             ]

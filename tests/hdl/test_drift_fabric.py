@@ -25,8 +25,8 @@ def wrap(values, bits):
     return (values + (1 << (bits - 1))) % (1 << bits) - (1 << (bits - 1))
 
 
-def group_sums(config, weights, acts):
-    """Return the sums (..., 4) of groups' weights (settings of one group each) with activation nibbles (M,)."""
+def group_sums(config, weights, wide, acts):
+    """Return the sums (M, 4) of a group's setting, 8-bit weights if ``wide``, with activation nibbles (M,)."""
     fixed = config.stationary.from_bits(weights)
     if config.alignment == "nibble":
         nibbles = np.tile(list(fixed.weights), (4, 1))
@@ -34,7 +34,7 @@ def group_sums(config, weights, acts):
     else:
         nibbles = np.array([list(row) for row in fixed.weights])
         significance, sign = np.array(list(fixed.significance)), fixed.sign >> np.arange(4) & 1
-    signed = np.array([not fixed.wide, True, not fixed.wide, True])
+    signed = np.array([not wide, True, not wide, True])
     values = np.where(signed & (nibbles > 7), nibbles - 16, nibbles)
     return bitbrick.group_sums(acts[:, None] >> np.arange(4) & 1, values, significance, sign)
 
@@ -74,7 +74,7 @@ class Plan:
                 total = np.zeros((m, 4), np.int64)
                 for i in range(rows):
                     weights = int.from_bytes(rng.bytes(12), "little") % (1 << config.stationary.size)
-                    total += group_sums(config, weights, acts[:, i])
+                    total += group_sums(config, weights, half == "west", acts[:, i])
                     self.inputs[load + j + i].append((f"{edge}_weights", column, None, weights))
                     self.inputs[load + j + i].append((f"{edge}_load", column, None, 1))
                 if buffering == "transit":

@@ -19,8 +19,8 @@ def wrap(value, bits):
     return (value + (1 << (bits - 1))) % (1 << bits) - (1 << (bits - 1))
 
 
-def products(config, raw, act):
-    """Return the four sums of activation bits with the weights that are the bits ``raw``."""
+def products(config, raw, wide, act):
+    """Return the four sums of activation bits with the weights that are the bits ``raw``, 8-bit ones if ``wide``."""
     fixed = config.stationary.from_bits(raw)
     if config.alignment == "nibble":
         nibbles = np.tile(list(fixed.weights), (4, 1))
@@ -28,7 +28,7 @@ def products(config, raw, act):
     else:
         nibbles = np.array([list(row) for row in fixed.weights])
         significance, sign = np.array(list(fixed.significance)), fixed.sign >> np.arange(4) & 1
-    signed = np.array([not fixed.wide, True, not fixed.wide, True])
+    signed = np.array([not wide, True, not wide, True])
     values = np.where(signed & (nibbles > 7), nibbles - 16, nibbles)
     return bitbrick.group_sums(act >> np.arange(4) & 1, values, significance, sign).tolist()
 
@@ -52,7 +52,7 @@ class Model:
                 base = pins[f"psum_{name}_in"]
         bits = [self.config.group.held_psum_bits(column) for column in range(4)]
         used = self.chain if buffering == "single" else self.weights
-        sums = products(self.config, used, act)
+        sums = products(self.config, used, not pins["from_east"], act)
         self.psums = [wrap(a + b, n) for a, b, n in zip(base, sums, bits, strict=True)]
         self.act, self.swap = act, swap * (buffering != "single")
         before = self.chain

@@ -15,7 +15,7 @@ from bitfabric.sim.streams import simulate
 LATENCY = 2  # cycles from a control to its weights at the fabric
 
 
-def expanded(config, weights, bits, groups, wide):
+def expanded(config, weights, bits, groups):
     """Return each row's setting for the string of ``len(weights)`` elements, and which of its bits exist."""
     layout = bitbrick.row_layout(len(weights), bits, groups)
     rows = []
@@ -32,7 +32,7 @@ def expanded(config, weights, bits, groups, wide):
             fields = {"weights": nibbles[0], "sign": int(sign[3]), "high": int(significance[0] == 4)}
         else:
             fields = {"weights": nibbles, "sign": sign.tolist(), "significance": significance.tolist()}
-        rows.append((fields | {"wide": wide}, there.tolist()))
+        rows.append((fields, there.tolist()))
     return rows
 
 
@@ -52,7 +52,7 @@ class Edge:
         base = int(rng.integers(config.weight_words))
         k = int(rng.integers(1, (config.weight_words - base) * config.word_weights + 1))
         weights = words[base:].reshape(-1)[:k]
-        self.queue = expanded(config, weights, bits, int(rng.integers(1, 6)), self.bench.left)
+        self.queue = expanded(config, weights, bits, int(rng.integers(1, 6)))
         for port, value in (("bits", bits), ("k", k), ("base", base)):
             ctx.set(getattr(self.rows, port), value)
         return rng.random() < 0.5
@@ -85,7 +85,6 @@ class Edge:
             return
         fields, there = self.due[cycle]
         got = ctx.get(getattr(column, f"{self.name}_stationary"))
-        assert got.wide == fields["wide"]
         if config.alignment == "nibble":
             assert list(got.weights) == fields["weights"]
             if there[0]:
