@@ -7,8 +7,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bitfabric.quant.arrays import check_broadcast, check_integers
 from bitfabric.quant.drift.decision import Selection
 from bitfabric.quant.drift.statistics import saturate
+from bitfabric.quant.drift.thresholds import check_scales
 from bitfabric.quant.errors import check_choice
 
 Rounding = Literal["half_up", "truncate"]
@@ -57,14 +59,14 @@ def dequantize(y: ArrayLike, selection: Selection, scale: ArrayLike) -> NDArray[
         As ``convert`` gives it.
     selection : Selection
     scale : array
-        Δ; broadcasts to ``y``.
+        Δ, positive and finite; broadcasts to ``y``.
 
     Raises
     ------
     ParameterError
-        If ``y`` does not have these sub-tensors.
+        If ``y`` is not of integers or does not have these sub-tensors, or the scale does not fit.
     """
-    values = np.asarray(y).astype(np.int64)
-    return np.asarray(
-        (values << selection.expand(selection.shift, values.shape)) * np.asarray(scale, np.float64)
-    )
+    values = check_integers("y", y).astype(np.int64)
+    steps = check_scales(scale)
+    check_broadcast("scale", steps.shape, values.shape)
+    return np.asarray((values << selection.expand(selection.shift, values.shape)) * steps)

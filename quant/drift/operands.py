@@ -13,7 +13,7 @@ from bitfabric.quant.drift.conversion import Rounding, convert
 from bitfabric.quant.drift.decision import Selection
 from bitfabric.quant.drift.selection import select
 from bitfabric.quant.drift.statistics import saturate
-from bitfabric.quant.errors import ParameterError
+from bitfabric.quant.errors import ParameterError, check_range
 from bitfabric.quant.gemm import gemm as integer_gemm
 
 # The activations' precision first, then the weights'.
@@ -143,12 +143,12 @@ def high_operand(q: ArrayLike, axis: int, high_bits: int = 8) -> MixedOperand:
     Raises
     ------
     ParameterError
-        If ``q`` is no matrix of integers or hp is out of range.
+        If ``q`` is no matrix of integers, or ``axis`` or hp is out of range.
     """
     values, count = saturate(q, high_bits)
     if values.ndim != 2:
         raise ParameterError("q", values.shape, "a matrix")
-    lines = values.shape[axis]
+    lines = values.shape[check_range("axis", axis, 0, 1)]
     return MixedOperand(
         values, np.zeros(lines, np.bool_), np.full(lines, high_bits), np.zeros(lines, np.int64), count
     )
@@ -229,6 +229,7 @@ def _mixed(q: ArrayLike, selection: Selection, rounding: Rounding, axis: int) ->
 def _check(name: str, operand: MixedOperand, axis: int) -> None:
     if operand.values.ndim != 2 or operand.values.size == 0:
         raise ParameterError(f"{name}.values", operand.values.shape, "a matrix, not empty")
+    check_integers(f"{name}.values", operand.values, -128, 127)
     lines = (operand.values.shape[axis],)
     for member in ("low", "bits", "shift"):
         shape = getattr(operand, member).shape

@@ -46,7 +46,8 @@ def pool(
     Parameters
     ----------
     y : integer array, (M, N)
-        Rows are positions in raster order, ``M = images·height·width`` with any number of images.
+        Rows are positions in raster order, ``M = images·height·width`` with any number of images. Of at most
+        32 bits two's complement.
     height, width : int
         Of an image.
     kernel, stride : int or (height, width)
@@ -66,7 +67,7 @@ def pool(
     ParameterError
         If a parameter is out of range.
     """
-    values = check_integers("y", y)
+    values = check_integers("y", y, -(2**31), 2**31 - 1)
     height, width = check_range("height", height, 1), check_range("width", width, 1)
     check_choice("kind", kind, ("max", "average"))
     if values.ndim != 2 or values.shape[0] % (height * width) or values.size == 0:

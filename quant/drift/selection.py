@@ -116,8 +116,9 @@ def select_float(
     high_bits: int = 8,
     low_bits: int = 4,
 ) -> Selection:
-    """Choose precisions by eqs. (5) and (6) in float64, as the paper writes them [paper].
+    """Choose precisions by eqs. (5) and (6) in float64 [paper].
 
+    A factor Δ is cancelled in each [ours]: nothing but the result can overflow or lose precision at an extreme scale.
     Agrees with ``select`` unless the two sides of eq. (6) are equal or differ by less than float64 resolves (some 4
     units in the last place); there the integer form decides. An all-zero sub-tensor is low [ours].
 
@@ -135,12 +136,12 @@ def select_float(
     sizes = axis_block(axis, np.ndim(q))
     found = block_statistics(saturate(q, high_bits)[0], sizes)
     zero = found.maximum == 0
-    largest = np.where(zero, 1, found.maximum) * scale
-    ratio = (2 ** (high_bits - 1) - 1) * scale / largest
+    room = (2 ** (high_bits - 1) - 1) / np.where(zero, 1, found.maximum)
     # An all-zero sub-tensor may be clipped as far as one likes.
-    clip = np.where(zero, high_bits - low_bits, np.floor(np.log2(ratio)).astype(np.int64))
+    clip = np.where(zero, high_bits - low_bits, np.floor(np.log2(room)).astype(np.int64))
     clip = np.clip(clip, 0, high_bits - low_bits)
     low_clip = high_bits - low_bits - clip
-    variance = 2 * np.square(found.total * scale / found.elements)
-    low = (variance / (2.0**low_clip * scale) >= threshold) | zero
+    with np.errstate(over="ignore", under="ignore"):
+        ratio = 2 * np.square(found.total / found.elements) / 2.0**low_clip * scale
+    low = (ratio >= threshold) & (threshold < np.inf) | zero
     return Selection(np.asarray(low), clip, low_clip, high_bits, low_bits, sizes)

@@ -14,7 +14,7 @@ from bitfabric.quant.drift.conversion import Rounding, convert
 from bitfabric.quant.drift.decision import Selection
 from bitfabric.quant.drift.selection import select_blocks
 from bitfabric.quant.drift.statistics import block_statistics, full_block, saturate
-from bitfabric.quant.drift.thresholds import check_scale, critical_threshold
+from bitfabric.quant.drift.thresholds import check_real, check_scale, critical_threshold
 from bitfabric.quant.errors import ParameterError
 
 Floats = NDArray[np.float64]
@@ -65,7 +65,7 @@ def choose_threshold(
     scale : float
         Its Δ.
     curvature : array
-        Diagonal of the loss's Hessian with respect to the real tensor, at least 0; broadcasts to ``q``. See
+        Diagonal of the loss's Hessian with respect to the real tensor, at least 0, finite; broadcasts to ``q``. See
         ``fisher_curvature`` and ``trace_curvature``.
     budget : float
         Largest predicted change of the loss, at least 0.
@@ -83,14 +83,16 @@ def choose_threshold(
     ParameterError
         If a parameter is out of range.
     """
-    if not budget >= 0:
+    budget = check_real("budget", budget, "at least 0")
+    if budget < 0:
         raise ParameterError("budget", budget, "at least 0")
     scale = check_scale(scale)
     values, _ = saturate(q, high_bits)
     diagonal = np.asarray(curvature, np.float64)
     check_broadcast("curvature", diagonal.shape, values.shape)
-    if not (diagonal >= 0).all():
-        raise ParameterError("curvature", float(diagonal.min()), "at least 0")
+    wrong = ~((diagonal >= 0) & (diagonal < math.inf))  # written so that NaN is wrong
+    if wrong.any():
+        raise ParameterError("curvature", float(diagonal[wrong].flat[0]), "at least 0 and finite")
     sizes = full_block(block, values.ndim)
     everything = select_blocks(values, sizes, scale, 0.0, high_bits, low_bits)
     error = conversion_error(values, everything, scale, rounding)
@@ -107,7 +109,7 @@ def choose_threshold(
     threshold, spent = 0.0, 0.0
     for level in np.unique(critical)[::-1]:
         leaving = float(costs[critical == level].sum())
-        if spent + leaving > budget:
+        if not spent + leaving <= budget:
             threshold = math.nextafter(float(level), math.inf)
             break
         spent += leaving

@@ -91,8 +91,8 @@ def full_block(block: Sequence[int | None], ndim: int) -> Block:
     ParameterError
         For more entries than axes, or one below 1.
     """
-    if len(block) > ndim:
-        raise ParameterError("block", tuple(block), f"at most {ndim} sizes, one for each axis")
+    if not hasattr(block, "__len__") or len(block) > ndim:
+        raise ParameterError("block", block, f"a sequence of at most {ndim} sizes, one for each axis")
     for size in block:
         if size is not None:
             check_range("block", size, 1)
@@ -105,7 +105,7 @@ def statistics(q: ArrayLike, axis: int | Sequence[int] = -1) -> Statistics:
     Parameters
     ----------
     q : integer array
-        Not empty.
+        Not empty, of at most 32 bits two's complement.
     axis : int or sequence of int
         Axes that belong to one sub-tensor: -1 of (tokens, features) is per token, 0 of (K, N) weights is per
         output channel.
@@ -118,7 +118,7 @@ def statistics(q: ArrayLike, axis: int | Sequence[int] = -1) -> Statistics:
     Raises
     ------
     ParameterError
-        For an empty array, one that is not of integers, or an axis that is not there.
+        For an empty array, one that is not of such integers, or an axis that is not there.
     """
     return block_statistics(q, axis_block(axis, np.ndim(q)))
 
@@ -129,7 +129,7 @@ def block_statistics(q: ArrayLike, block: Sequence[int | None]) -> Statistics:
     Parameters
     ----------
     q : integer array
-        Not empty.
+        Not empty, of at most 32 bits two's complement.
     block : sequence of int or None
         Size along each axis, None for a whole one; axes behind those given are whole.
 
@@ -141,9 +141,9 @@ def block_statistics(q: ArrayLike, block: Sequence[int | None]) -> Statistics:
     Raises
     ------
     ParameterError
-        For an empty array, one that is not of integers, or a block that does not fit it.
+        For an empty array, one that is not of such integers, or a block that does not fit it.
     """
-    values = check_integers("q", q)
+    values = check_integers("q", q, -(2**31), 2**31 - 1)
     if values.size == 0:
         raise ParameterError("q", values.shape, "an array with at least one element")
     sizes = full_block(block, values.ndim)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -27,7 +28,21 @@ def check_widths(high_bits: int, low_bits: int) -> tuple[int, int]:
     return high_bits, check_range("low_bits", low_bits, 1, high_bits)
 
 
-def check_scale(scale: float) -> float:
+def check_real(name: str, value: ArrayLike, allowed: str) -> float:
+    """Return one real number as a float.
+
+    Raises
+    ------
+    ParameterError
+        If it is none that float64 holds: NaN, a string, an array of several.
+    """
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiu" or array.ndim or np.isnan(array):
+        raise ParameterError(name, value, allowed)
+    return float(array)
+
+
+def check_scale(scale: ArrayLike) -> float:
     """Return Δ when it is positive and finite.
 
     Raises
@@ -35,12 +50,30 @@ def check_scale(scale: float) -> float:
     ParameterError
         If it is not.
     """
-    if not (math.isfinite(scale) and scale > 0):
+    step = check_real("scale", scale, "positive and finite")
+    if not 0 < step < math.inf:
         raise ParameterError("scale", scale, "positive and finite")
-    return float(scale)
+    return step
 
 
-def check_threshold(threshold: float) -> float:
+def check_scales(scale: ArrayLike) -> NDArray[np.float64]:
+    """Return an array of Δ when all are positive and finite.
+
+    Raises
+    ------
+    ParameterError
+        If one is not.
+    """
+    steps = np.asarray(scale)
+    if steps.dtype.kind not in "fiu":
+        raise ParameterError("scale", steps.dtype.name, "a real number or an array of them")
+    wrong = ~((steps > 0) & (steps < math.inf))  # written so that NaN is wrong
+    if wrong.any():
+        raise ParameterError("scale", float(steps[wrong].flat[0]), "positive and finite")
+    return steps.astype(np.float64)
+
+
+def check_threshold(threshold: ArrayLike) -> float:
     """Return δ when it is at least 0; infinity stands for "never".
 
     Raises
@@ -48,9 +81,11 @@ def check_threshold(threshold: float) -> float:
     ParameterError
         If it is negative or no number.
     """
-    if not threshold >= 0:
-        raise ParameterError("threshold", threshold, "at least 0 (infinity: never low precision)")
-    return float(threshold)
+    allowed = "at least 0 (infinity: never low precision)"
+    least = check_real("threshold", threshold, allowed)
+    if least < 0:
+        raise ParameterError("threshold", threshold, allowed)
+    return least
 
 
 def integer_threshold(n: int, scale: float, threshold: float, high_bits: int = 8, low_bits: int = 4) -> int:
@@ -96,6 +131,7 @@ def critical_threshold(
 
     ``(Σ|q|)²·2^hc · 2Δ / (n²·2^(hp-lp))`` rounded down, so that the sub-tensor is low exactly where
     ``δ <= critical_threshold``; ``numpy.nextafter`` of it is the smallest δ that keeps the sub-tensor high.
+    Infinite where all is zero, which is low at any δ. A reach that only ``NEVER`` would bound counts as one less.
 
     Parameters
     ----------
@@ -114,8 +150,13 @@ def critical_threshold(
     n, total = check_range("n", n, 1), check_range("total", total, 0)
     high_bits, low_bits = check_widths(high_bits, low_bits)
     high_clip = check_range("high_clip", high_clip, 0, high_bits - low_bits)
-    reach = total**2 * 2**high_clip
-    exact = reach * 2 * Fraction(check_scale(scale)) / (n**2 * 2 ** (high_bits - low_bits))
+    scale = check_scale(scale)
+    if total == 0:
+        return math.inf
+    reach = min(total**2 * 2**high_clip, NEVER - 1)
+    exact = reach * 2 * Fraction(scale) / (n**2 * 2 ** (high_bits - low_bits))
+    if exact >= Fraction(sys.float_info.max):
+        return sys.float_info.max  # the next float, infinity, is never low
     nearest = float(exact)
     return nearest if Fraction(nearest) <= exact else math.nextafter(nearest, 0.0)
 
@@ -167,7 +208,7 @@ def representation_range(high_clip: ArrayLike, scale: ArrayLike, high_bits: int 
     """
     high_bits = check_range("high_bits", high_bits, 2, 8)
     clip = check_integers("high_clip", high_clip, 0, high_bits).astype(np.int64)
-    return np.asarray(np.ldexp((2 ** (high_bits - 1) - 1) * np.asarray(scale, np.float64), -clip))
+    return np.asarray(np.ldexp((2 ** (high_bits - 1) - 1) * check_scales(scale), -clip))
 
 
 def representation_density(low_clip: ArrayLike, scale: ArrayLike) -> NDArray[np.float64]:
@@ -186,4 +227,4 @@ def representation_density(low_clip: ArrayLike, scale: ArrayLike) -> NDArray[np.
         If a parameter is out of range.
     """
     clip = check_integers("low_clip", low_clip, 0, 7).astype(np.int64)
-    return np.asarray(np.ldexp(np.asarray(scale, np.float64), clip))
+    return np.asarray(np.ldexp(check_scales(scale), clip))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -33,6 +34,17 @@ def test_the_critical_threshold_is_the_largest_that_is_low(total: int, n: int, s
     for delta, low in ((found, True), (math.nextafter(found, math.inf), False)):
         limit = integer_threshold(n, scale, delta)
         assert (total**2 * 2**hc >= limit) == low or limit == NEVER
+
+
+def test_the_critical_threshold_s_ends() -> None:
+    # All zero: low whatever the threshold.
+    assert critical_threshold(0, 4, 5, 1.0) == math.inf
+    # Beyond the largest float: low at all but infinity.
+    assert critical_threshold(12700, 0, 100, 1e308) == sys.float_info.max
+    # A reach of 2^66 is above T but where that is "never".
+    found = critical_threshold(2**33, 0, 2**26, 1.0)
+    for delta, low in ((found, True), (math.nextafter(found, math.inf), False)):
+        assert (integer_threshold(2**26, 1.0, delta) != NEVER) == low
 
 
 @DETERMINISTIC
