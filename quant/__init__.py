@@ -10,6 +10,7 @@ SCHEMES = {
     "requant": "fixed-point requantization, halves up",
     "pwl": "piecewise-linear functions in integers",
     "panacea": "AQS-GEMM: asymmetric bit slices, frequent slices skipped and compensated exactly (golden model)",
+    "drift": "precision per sub-tensor, chosen at run time from its maximum and its mean magnitude (golden model)",
 }
 FORMATS = {
     "int": "two's complement integers of 2 to 16 bits",
