@@ -15,7 +15,18 @@ from bitfabric.hdl.arith.requantizer import Requantizer
 from bitfabric.hdl.block import Block
 from bitfabric.hdl.config import DesignConfig, param
 from bitfabric.hdl.drift.config import DriftConfig
+from bitfabric.hdl.drift.core import DriftCore
+from bitfabric.hdl.drift.dispatcher import Dispatcher
+from bitfabric.hdl.drift.drain import Drain
+from bitfabric.hdl.drift.edge import EdgeColumn
+from bitfabric.hdl.drift.fabric import DriftFabric
+from bitfabric.hdl.drift.group import DriftGroup
+from bitfabric.hdl.drift.intake import Intake
+from bitfabric.hdl.drift.pooling import PoolingUnit
+from bitfabric.hdl.drift.scheduler import Scheduler
+from bitfabric.hdl.drift.selector import PrecisionSelector
 from bitfabric.hdl.drift.top import DriftTop
+from bitfabric.hdl.drift.weight_column import WeightColumn
 from bitfabric.hdl.panacea.compensator import Compensator
 from bitfabric.hdl.panacea.config import PanaceaConfig
 from bitfabric.hdl.panacea.flexible_scheduler import FlexibleScheduler
@@ -177,6 +188,24 @@ BLOCKS = {
         Entry(
             "post_processor", "16 lanes from psums to the next layer's slices", PanaceaConfig, PostProcessor
         ),
+        Entry("drift_core", "fabric, weights, activations, accumulators, sequencers", DriftConfig, DriftCore),
+        Entry("drift_fabric", "the bare fabric, which splits into four arrays", DriftConfig, DriftFabric),
+        Entry(
+            "drift_group", "a BitGroup with links both ways and its weight registers", DriftConfig, DriftGroup
+        ),
+        Entry("drift_edge", "a column's accumulators at an edge of the fabric", DriftConfig, EdgeColumn),
+        Entry("weight_column", "a column's weight buffer, for both edges", DriftConfig, WeightColumn),
+        Entry("dispatcher", "four streams of activations, skewed, to rows", DriftConfig, Dispatcher),
+        Entry("drift_scheduler", "the split of the fabric, by scan or greedily", DriftConfig, Scheduler),
+        Entry(
+            "precision_selector",
+            "a sub-tensor's precision from its statistics",
+            DriftConfig,
+            PrecisionSelector,
+        ),
+        Entry("drift_intake", "activations to their precision and their stores", DriftConfig, Intake),
+        Entry("drift_drain", "accumulators to results, requantized", DriftConfig, Drain),
+        Entry("pooling_unit", "maximum or average of a word's bytes over a kernel", DriftConfig, PoolingUnit),
     )
 }
 
