@@ -10,13 +10,15 @@ from bitfabric.hdl.block import Block, place
 from bitfabric.hdl.common.axi_stream import beat_layout
 from bitfabric.hdl.common.memory import address_bits
 from bitfabric.hdl.common.stream import connect_stream
-from bitfabric.hdl.drift.config import CHANNELS, DIMENSION_BITS, WEIGHT_SLOTS, DriftConfig
+from bitfabric.hdl.drift.config import CHANNELS, DIMENSION_BITS, DriftConfig
 from bitfabric.hdl.drift.core import DriftCore
 from bitfabric.hdl.drift.drain import Drain
 from bitfabric.hdl.drift.feed import Feed
 from bitfabric.hdl.drift.intake import Intake
 from bitfabric.hdl.drift.job import GEMM, INTAKE, POOLING
 from bitfabric.hdl.drift.readout import Readout
+from bitfabric.hdl.drift.row_count import RowCount
+from bitfabric.hdl.drift.slot_count import SlotCount
 from bitfabric.hdl.drift.weight_loader import WeightLoader
 
 ERROR_PORTS = (
@@ -200,35 +202,21 @@ class DriftMachine(Block):
 
     def _run(self, m: Module, loader: WeightLoader, core: DriftCore) -> Signal:
         """Begin with the arrays when split and slots are known; return the strobe."""
-        config = self._config
-        slots, room = Signal(4), Signal(range(2 * config.weight_words + 2))
-        words = Signal(config.weight_words.bit_length(), reset_less=True)
-        counting, sized, begun, known = Signal(), Signal(), Signal(), Signal()
-        shift = config.word_weights.bit_length() - 1
-        needed = Signal(DIMENSION_BITS)
-        m.d.comb += needed.eq((self.gemm.k + config.word_weights - 1) >> shift)
-        overflow = Signal()
-        # A repeated sum instead of a divider: there are a few slots at most.
-        with m.If(self.start):
-            m.d.sync += [words.eq(needed), counting.eq(1), overflow.eq(needed > config.weight_words)]
-        with m.Elif(counting):
-            with m.If((room + words > config.weight_words) | (slots == WEIGHT_SLOTS)):
-                m.d.sync += [counting.eq(0), sized.eq(1)]
-            with m.Else():
-                m.d.sync += [slots.eq(slots + 1), room.eq(room + words)]
+        size = place(m, "slot_count", SlotCount(self._config))
+        begun, known = Signal(), Signal()
         run = Signal()
         # The directions of the fabric follow the split through registers.
-        m.d.sync += known.eq(self.split_valid & self.counted & sized & ~overflow & ~self.split_impossible)
+        m.d.sync += known.eq(self.split_valid & self.counted & size.valid & ~self.split_impossible)
         m.d.comb += [
             run.eq(known & ~begun),
             core.start.eq(run),
             core.gemm.eq(self.gemm.as_value()),
-            core.slots.eq(slots),
-            core.slot_words.eq(words),
-            loader.slots.eq(slots),
-            loader.slot_words.eq(words),
-            self.weight_overflow_error.eq(overflow),
-            self.bad_split_error.eq(self.split_valid & self.counted & sized & self.split_impossible),
+            size.start.eq(self.start),
+            size.k.eq(self.gemm.k),
+            *(target.eq(size.slots) for target in (core.slots, loader.slots)),
+            *(target.eq(size.words) for target in (core.slot_words, loader.slot_words)),
+            self.weight_overflow_error.eq(size.overflow),
+            self.bad_split_error.eq(self.split_valid & self.counted & size.valid & self.split_impossible),
         ]
         for name in ("rows_high", "rows_low", "columns_left", "rows_left", "rows_right"):
             m.d.comb += getattr(core, name).eq(getattr(self, name))
@@ -295,20 +283,13 @@ class DriftMachine(Block):
         writing_back: Value,
     ) -> None:
         """Name what went wrong; written-back rows must be as many as the next layer's job says."""
-        last = Signal()
-        rows, beat = Signal(DIMENSION_BITS), Signal(DIMENSION_BITS)
-        taken, row_ends, wrong = Signal(), Signal(), Signal()
+        check = place(m, "row_count", RowCount())
         m.d.comb += [
-            taken.eq(writing_back & intake.i.valid & intake.i.ready),
-            row_ends.eq(beat + 1 == self.next_job.beats),
-            last.eq(row_ends & (rows + 1 == self.next_job.m)),
-        ]
-        with m.If(taken):
-            m.d.sync += [beat.eq(beat + 1), wrong.eq(wrong | (last != readout.o.payload.last))]
-            with m.If(row_ends):
-                m.d.sync += [beat.eq(0), rows.eq(rows + 1)]
-        m.d.comb += [
-            self.bad_counts_error.eq(wrong),
+            check.m.eq(self.next_job.m),
+            check.beats.eq(self.next_job.beats),
+            check.taken.eq(writing_back & intake.i.valid & intake.i.ready),
+            check.last.eq(readout.o.payload.last),
+            self.bad_counts_error.eq(check.wrong),
             self.bad_index_error.eq(drain.bad_index),
             self.framing_error.eq(feed.framing_error | loader.framing_error),
             self.staging_overflow_error.eq(intake.staging_error),
