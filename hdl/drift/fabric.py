@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib.wiring import In, Out
 
@@ -26,14 +29,15 @@ class DriftRow(Block):
         One bit per group, see ``DriftGroup``.
     load_north, load_south, copy_north, copy_south : In(columns)
         One bit per group; ``copy`` with transit buffering only.
-    stationary_north, stationary_south, stationary_out : In, In, Out(config.stationary).array(columns)
-    psum_north_in, psum_south_in, psum_out : In, In, Out(config.psum).array(columns)
+    stationary_north, stationary_south, stationary_out : In, In, Out(columns * config.stationary.size)
+    psum_north_in, psum_south_in, psum_out : In, In, Out(columns * config.psum.size)
+        Column by column, as plain bits: names for every field of every column of every row take time to emit.
     """
 
     def __init__(self, config: DriftConfig) -> None:
         self._config = config
         columns = config.columns
-        stationary, psum = config.stationary, config.psum
+        stationary, psum = columns * config.stationary.size, columns * config.psum.size
         self._flags = ["from_east", "upper", "take_north", "take_south", "load_north", "load_south"]
         if config.weight_buffering == "transit":
             self._flags += ["copy_north", "copy_south"]
@@ -41,12 +45,12 @@ class DriftRow(Block):
             {
                 "west": In(LINK),
                 "east": In(LINK),
-                "stationary_north": In(stationary).array(columns),
-                "stationary_south": In(stationary).array(columns),
-                "stationary_out": Out(stationary).array(columns),
-                "psum_north_in": In(psum).array(columns),
-                "psum_south_in": In(psum).array(columns),
-                "psum_out": Out(psum).array(columns),
+                "stationary_north": In(stationary),
+                "stationary_south": In(stationary),
+                "stationary_out": Out(stationary),
+                "psum_north_in": In(psum),
+                "psum_south_in": In(psum),
+                "psum_out": Out(psum),
             }
             | {name: In(columns) for name in self._flags}
         )
@@ -60,13 +64,16 @@ class DriftRow(Block):
             m.d.comb += [
                 group.west.eq(groups[column - 1].link_out if column else self.west),
                 group.east.eq(groups[column + 1].link_out if column + 1 < columns else self.east),
-                group.stationary_north.eq(self.stationary_north[column]),
-                group.stationary_south.eq(self.stationary_south[column]),
-                group.psum_north_in.eq(self.psum_north_in[column]),
-                group.psum_south_in.eq(self.psum_south_in[column]),
-                self.stationary_out[column].eq(group.stationary_out),
-                self.psum_out[column].eq(group.psum_out),
             ]
+            for port, width in (
+                ("stationary", self._config.stationary.size),
+                ("psum", self._config.psum.size),
+            ):
+                here = slice(column * width, (column + 1) * width)
+                ends = ("_north", "_south") if port == "stationary" else ("_north_in", "_south_in")
+                for end in ends:
+                    m.d.comb += Value.cast(getattr(group, port + end)).eq(getattr(self, port + end)[here])
+                m.d.comb += getattr(self, f"{port}_out")[here].eq(Value.cast(getattr(group, f"{port}_out")))
             m.d.comb += [getattr(group, name).eq(getattr(self, name)[column]) for name in self._flags]
         return m
 
@@ -140,19 +147,28 @@ class DriftFabric(Block):
             ]
             if config.weight_buffering == "transit":
                 m.d.comb += [row.copy_north.eq(self.north_copy), row.copy_south.eq(self.south_copy)]
-            for column in range(config.columns):
-                north = rows[index - 1].stationary_out[column] if index else self.north_weights[column]
-                south = rows[index + 1].stationary_out[column] if index < last else self.south_weights[column]
-                m.d.comb += [row.stationary_north[column].eq(north), row.stationary_south[column].eq(south)]
-                # Beyond the edges there are no psums; what is left open there is 0.
-                if index:
-                    m.d.comb += row.psum_north_in[column].eq(rows[index - 1].psum_out[column])
-                if index < last:
-                    m.d.comb += row.psum_south_in[column].eq(rows[index + 1].psum_out[column])
+            # Beyond the edges there are no psums; what is left open there is 0.
+            if index:
+                above = rows[index - 1]
+                m.d.comb += [
+                    row.stationary_north.eq(above.stationary_out),
+                    row.psum_north_in.eq(above.psum_out),
+                ]
+            else:
+                m.d.comb += row.stationary_north.eq(_joined(self.north_weights))
+            if index < last:
+                below = rows[index + 1]
+                m.d.comb += [
+                    row.stationary_south.eq(below.stationary_out),
+                    row.psum_south_in.eq(below.psum_out),
+                ]
+            else:
+                m.d.comb += row.stationary_south.eq(_joined(self.south_weights))
         for column in range(config.columns):
+            here = slice(column * config.psum.size, (column + 1) * config.psum.size)
             m.d.comb += [
-                self.north_psum[column].eq(rows[0].psum_out[column]),
-                self.south_psum[column].eq(rows[last].psum_out[column]),
+                Value.cast(self.north_psum[column]).eq(rows[0].psum_out[here]),
+                Value.cast(self.south_psum[column]).eq(rows[last].psum_out[here]),
             ]
         return m
 
@@ -179,6 +195,11 @@ class DriftFabric(Block):
                 row.take_north.eq(above & ~upper[index]),
                 row.take_south.eq(below & upper[index]),
             ]
+
+
+def _joined(ports: Iterable[Any]) -> Value:
+    """Return the ports of all columns as one value."""
+    return Cat(Value.cast(port) for port in ports)
 
 
 def _at_least(split: Value, count: int) -> Value:
