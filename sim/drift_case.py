@@ -106,6 +106,7 @@ class DriftCase:
         for name in ("weight_bits", "weight_clip", *REQUANT_KEYS):
             check_channels(name, getattr(self, name), self.n)
         check_integers("weight_bits", self.weight_bits, 1, 8)
+        check_integers("weights", self.weights, -128, 127)
         missing = [name for name in REQUANT_KEYS if getattr(self, name) is None]
         if 0 < len(missing) < len(REQUANT_KEYS):
             raise BitfabricError(
@@ -117,6 +118,15 @@ class DriftCase:
                     raise ParameterError(name, getattr(self, name), "absent where accumulators come out")
         for name in ("precision", "next_precision", "pool_size"):
             getattr(self, name)  # checks what it is made of
+        self._check_tail("", self.precision, self.m)
+        if self.keep:
+            self._check_tail("next_", self.next_precision, self.m_out)
+
+    def _check_tail(self, prefix: str, precision: Precision, m: int) -> None:
+        given, tail = precision.threshold_int, precision.threshold_tail_int
+        if given is not None and tail is None and m % precision.subtensor_rows:
+            allowed = f"given with {prefix}threshold_int: the last sub-tensor of M={m} has fewer rows"
+            raise ParameterError(f"{prefix}threshold_tail_int", None, allowed)
 
     @property
     def m(self) -> int:
