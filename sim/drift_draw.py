@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -101,7 +102,7 @@ def draw_post(config: DriftConfig, rng: np.random.Generator, case: DriftCase) ->
         fields |= {"low": low, "high": high, "zero_point": point}
     if rng.integers(2):
         fields["table"] = _table(config.pwl, rng)
-    if rng.integers(3) == 0:
+    if rng.integers(2):
         fields["pool"] = _pooling(rng, case.m)
     return fields
 
@@ -112,10 +113,17 @@ def _table(form: PwlFormat, rng: np.random.Generator) -> PwlTable:
     return fit(name, scale, scale * float(rng.choice([0.25, 1.0, 2.0])), fmt=form)
 
 
+def _divisor(rng: np.random.Generator, number: int, usual: int) -> int:
+    """Return a divisor: any one, or as often the largest that is at most ``usual``."""
+    divisors = [size for size in range(1, number + 1) if number % size == 0]
+    likely = max(size for size in divisors if size <= usual)
+    return likely if rng.integers(2) else int(rng.choice(divisors))
+
+
 def _pooling(rng: np.random.Generator, m: int) -> Pooling:
     """Return a pooling of ``m`` rows as images of any number and shape."""
-    positions = int(rng.choice([size for size in range(1, m + 1) if m % size == 0]))
-    height = int(rng.choice([size for size in range(1, positions + 1) if positions % size == 0]))
+    positions = _divisor(rng, m, m)
+    height = _divisor(rng, positions, math.isqrt(positions))
     size = (height, positions // height)
     average = bool(rng.integers(2))
     kernel = tuple(int(rng.integers(1, min(side, KERNEL_MAX) + 1)) for side in size)

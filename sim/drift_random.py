@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bitfabric.hdl.drift.config import DriftConfig
+from bitfabric.hdl.drift.config import CHANNELS, DriftConfig
 from bitfabric.sim.drift_case import DriftCase
 from bitfabric.sim.drift_draw import (
     Fields,
@@ -22,6 +22,8 @@ from bitfabric.sim.drift_draw import (
 )
 from bitfabric.sim.drift_limits import fits
 from bitfabric.sim.drift_options import Precision
+
+EFFORT = 2500  # cycles that a case may take, about
 
 
 def random_case(
@@ -65,23 +67,39 @@ def random_case(
     return replace(case, name=_name(case))
 
 
-def random_cases(config: DriftConfig, seed: int, count: int) -> list[DriftCase]:
-    """Return ``count`` random cases around the machine's sizes: single elements, tails, several tiles."""
+def random_cases(config: DriftConfig, seed: int, count: int, *, effort: int = EFFORT) -> list[DriftCase]:
+    """Return ``count`` random cases around the machine's sizes.
+
+    Single elements, tails, several chunks of rows, several K and N tiles, and so many or so long columns of weights
+    that they take turns in the weight buffer.
+
+    Parameters
+    ----------
+    config : DriftConfig
+        The machine.
+    seed, count : int
+        Of the random numbers; how many.
+    effort : int
+        About the most cycles that a case may take.
+    """
     rng = np.random.default_rng(seed)
+    return [_fitting(config, rng, _shape(config, rng), effort) for _ in range(count)]
 
-    def dimension(step: int, most: int) -> int:
-        sizes = (1, step, int(rng.integers(1, 2 * step + 2)), int(rng.integers(1, 3 * step + 2)))
-        return min(sizes[rng.integers(len(sizes))], most)
 
-    cases: list[DriftCase] = []
-    while len(cases) < count:
-        shape = [
-            dimension(config.acc_depth, config.m_max),
-            dimension(config.rows, config.k_max),
-            dimension(2 * config.columns, (1 << 16) - 1),
-        ]
-        cases.append(_fitting(config, rng, shape))
-    return cases
+def _shape(config: DriftConfig, rng: np.random.Generator) -> list[int]:
+    """Return M, K and N."""
+
+    def dimension(step: int, most: int, *usual: int) -> int:
+        sizes = (step, *usual, *rng.integers(2, [2 * step + 3, 3 * step + 3, most + 2]))
+        return int(rng.choice(sizes)) if rng.random() < 0.85 else 1
+
+    k = dimension(config.rows, 4 * config.rows, 2 * config.rows)
+    if rng.random() < 0.2:  # a column's weights are one, two or three N tiles long, or nearly so
+        longest = max(config.weight_words // int(rng.integers(1, 4)), 1) * config.word_weights
+        k = longest - int(rng.integers(config.word_weights))
+    m = dimension(config.acc_depth, 3 * config.acc_depth)
+    n = dimension(config.columns, 12 * config.columns, 4 * config.columns, 8 * config.columns)
+    return [min(m, config.m_max), min(k, config.k_max), n]
 
 
 def random_chain(
@@ -119,16 +137,49 @@ def random_shared(
     return cases
 
 
-def _fitting(config: DriftConfig, rng: np.random.Generator, shape: list[int]) -> DriftCase:
+def random_run(config: DriftConfig, rng: np.random.Generator, layers: int) -> list[DriftCase]:
+    """Return layers of random sizes, each on what the one before leaves: its results or its own activations."""
+    cases: list[DriftCase] = []
+    while len(cases) < layers:
+        m, k, n = _shape(config, rng)
+        fields = cases[-1].kept_fields() if cases else {}
+        if cases:
+            m, k = fields["acts"].shape
+        fields["keep"] = bool(rng.random() < 0.6)
+        for attempt in range(
+            12
+        ):  # a layer that does not fit is drawn again, after some attempts with fewer channels
+            case = random_case(config, rng, m, k, n if attempt < 3 else max(n * 3 // attempt, 1), **fields)
+            if _effort(config, m, k, case.n) < EFFORT and fits(config, case):
+                cases.append(case)
+                break
+        else:
+            cases = []
+    return cases
+
+
+def _effort(config: DriftConfig, m: int, k: int, n: int) -> float:
+    """Return about the cycles of 8-bit operands and 32-bit results."""
+    beats = k * (m + n) + 4 * m * n + CHANNELS * n * config.params_beats
+    return beats / config.beat_bytes + m * k * n / config.groups + m * n / config.lanes
+
+
+def _fitting(config: DriftConfig, rng: np.random.Generator, shape: list[int], effort: int) -> DriftCase:
     """Return a case that small memories hold: of half the rows, channels and elements where need be."""
-    case = random_case(config, rng, *shape)
-    while not fits(config, case):
-        if shape == [1, 1, 1]:
-            case.check(config)
+    while _effort(config, *shape) > effort:
         longest = int(np.argmax(shape))
         shape[longest] = -(-shape[longest] // 2)
+    attempts = 0
+    while True:
         case = random_case(config, rng, *shape)
-    return case
+        if fits(config, case):
+            return case
+        attempts += 1
+        if attempts % 3 == 0:  # others of this size may, where a single line cannot serve two precisions
+            if shape == [1, 1, 1]:
+                case.check(config)
+            longest = int(np.argmax(shape))
+            shape[longest] = -(-shape[longest] // 2)
 
 
 def _name(case: DriftCase) -> str:
