@@ -116,7 +116,7 @@ class Intake(Block):
         ]
         for name in ("high_bits", "low_bits", "threshold", "threshold_tail"):
             m.d.comb += getattr(selector, name).eq(job[name])
-        for name in ("maximum", "total", "short"):
+        for name in ("maximum", "total", "is_tail"):
             m.d.comb += getattr(selector, name).eq(getattr(statistics, name))
 
         # A sub-tensor that waits has a beat in the staging memory and a row of its own: the queue is never full.

@@ -39,8 +39,8 @@ class PrecisionSelector(Block):
     high_bits, low_bits : In(4)
         hp in [2, 8], lp in [1, hp]; constant while there are sub-tensors inside.
     threshold, threshold_tail : In(64)
-        T of a sub-tensor, and of one that is ``short``; constant likewise.
-    valid, maximum, total, short : In
+        T of a sub-tensor, and of one that is ``is_tail``; constant likewise.
+    valid, maximum, total, is_tail : In
         Statistics; the sum is that of elements no larger than the maximum, as many as the staging memory holds.
     o_valid : Out(1)
         A decision is there.
@@ -61,7 +61,7 @@ class PrecisionSelector(Block):
                 "valid": In(1),
                 "maximum": In(MAGNITUDE_BITS),
                 "total": In(self._total_bits),
-                "short": In(1),
+                "is_tail": In(1),
                 "o_valid": Out(1),
                 "decision": Out(DECISION),
             }
@@ -94,7 +94,7 @@ class PrecisionSelector(Block):
         ]
         clip_2, zero_2, short_2 = (
             self._delay(m, name, value, 2)
-            for name, value in (("clip", clip), ("zero", self.total == 0), ("short", self.short))
+            for name, value in (("clip", clip), ("zero", self.total == 0), ("is_tail", self.is_tail))
         )
         limit = Signal(THRESHOLD_BITS)
         m.d.comb += limit.eq(Mux(short_2, self.threshold_tail, self.threshold))

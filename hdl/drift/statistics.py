@@ -52,7 +52,7 @@ class Statistics(Block):
         The beat as it is to be staged.
     done : Out(1)
         A sub-tensor's statistics are there, for this cycle.
-    maximum, total, short : Out
+    maximum, total, is_tail : Out
         ``max|q|``, ``Σ|q|`` and whether it was the tail.
     saturated : Out(32)
         Elements that were outside; wraps, never within ``m_max`` rows of up to 65535.
@@ -78,7 +78,7 @@ class Statistics(Block):
                 "done": Out(1),
                 "maximum": Out(MAGNITUDE_BITS),
                 "total": Out(total_bits(config)),
-                "short": Out(1),
+                "is_tail": Out(1),
                 "saturated": Out(SATURATED_BITS),
             }
         )
@@ -116,17 +116,17 @@ class Statistics(Block):
                 m.d.comb += self.staged_valid.eq(valid)
         fresh = Signal(init=1)  # the next beat is a sub-tensor's first
         largest, whole = (Signal.like(port, reset_less=True) for port in (self.maximum, self.total))
-        short = Signal(reset_less=True)
+        is_tail = Signal(reset_less=True)
         m.d.sync += self.done.eq(valid & ends)
         with m.If(valid):
             m.d.sync += [
                 fresh.eq(ends),
                 largest.eq(_maximum([Mux(fresh, 0, largest), maximum])),
                 whole.eq(Mux(fresh, 0, whole) + total),
-                short.eq(tail),
+                is_tail.eq(tail),
                 self.saturated.eq(self.saturated + count),
             ]
-        m.d.comb += [self.maximum.eq(largest), self.total.eq(whole), self.short.eq(short)]
+        m.d.comb += [self.maximum.eq(largest), self.total.eq(whole), self.is_tail.eq(is_tail)]
         with m.If(self.start):
             m.d.sync += self.saturated.eq(0)
         return m

@@ -84,7 +84,7 @@ def test_decisions(overrides):
                     maximum, total, short = stats[index]
                     ctx.set(block.maximum, maximum)
                     ctx.set(block.total, total)
-                    ctx.set(block.short, short)
+                    ctx.set(block.is_tail, short)
                 _, _, valid, decision = await ctx.tick().sample(block.o_valid, block.decision)
                 assert valid == (index >= PrecisionSelector.LATENCY)
                 if valid:

@@ -44,7 +44,7 @@ class Stimulus:
                 "valid",
                 "maximum",
                 "total",
-                "short",
+                "is_tail",
                 "high_bits",
                 "low_bits",
                 "threshold",
@@ -62,7 +62,7 @@ class Stimulus:
         low: NDArray[np.bool_],
         low_clip: NDArray[np.int64],
     ) -> None:
-        """Append maxima, sums and ``short``, and what is to be decided."""
+        """Append maxima, sums and ``is_tail``, and what is to be decided."""
         count = len(low)
         constant = (*widths, *limits)
         for name, value in zip(list(self.inputs)[4:], constant, strict=True):
@@ -102,7 +102,7 @@ def test_every_token_of_minilm(emitted: Emitted) -> None:
             for scale, delta in points:
                 chosen = select(case.act, scale, delta)
                 limit = integer_threshold(k, scale, delta)
-                # T of a tail counts only where ``short`` is set: it would be wrong here.
+                # T of a tail counts only where ``is_tail`` is set: it would be wrong here.
                 stimulus.add(
                     (found.maximum, found.total, np.zeros(tokens, int)),
                     (limit, 0 if chosen.low.mean() < 0.5 else NEVER),

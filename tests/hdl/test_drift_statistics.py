@@ -70,7 +70,7 @@ def run(config, jobs, *, stall=0.0, seed=0):
                         ends.append(cycle)
                 watched = (block.staged_valid, block.staged, block.done, block.maximum, block.total)
                 _, _, valid, word, done, maximum, total, short = await ctx.tick().sample(
-                    *watched, block.short
+                    *watched, block.is_tail
                 )
                 if valid:
                     staged.append(word.to_bytes(size, "little"))
