@@ -11,13 +11,20 @@ from bitfabric.hdl.registry import BLOCKS, DESIGNS
 from bitfabric.hdl.yosys import YosysError, run_yosys
 
 EVERYTHING = [(name, {}) for name in (*DESIGNS, *BLOCKS)]
-WS, OS, PANACEA = "systolic_ws", "systolic_os", "panacea"
-# Small memories, since the search for paths takes them apart.
+WS, OS, PANACEA, DRIFT = "systolic_ws", "systolic_os", "panacea", "drift"
 SMALL = {"wmem_words": 16, "amem_words": 16, "omem_words": 16, "omem_records": 2, "segments": 16}
 ONE_PEA = {
     **SMALL,
     **{"peas": 1, "dynamic_operators": 1, "static_operators": 1, "tile_k": 4, "tile_n": 4},
     **{"max_weight_bits": 4, "max_act_bits": 4},
+}
+DRIFT_SMALL = {
+    **{"weight_words": 8, "high_words": 8, "low_words": 8, "out_words": 8, "staging_beats": 4},
+    **{"m_max": 8, "granules_max": 4, "acc_depth": 4, "segments": 16},
+}
+DRIFT_SMALLEST = {
+    **{"rows": 1, "columns": 1, "weight_words": 1, "high_words": 4, "low_words": 4, "out_words": 2},
+    **{"staging_beats": 2, "m_max": 1, "granules_max": 1, "acc_depth": 1, "acc_bits": 20, "k_max": 16},
 }
 EXTREMES = [
     (WS, {"weight_buffering": "double"}),
@@ -32,6 +39,11 @@ EXTREMES = [
     (PANACEA, {**SMALL, "peas": 3, "tile_k": 4, "tile_n": 12, "axis_data_bits": 512}),
     (PANACEA, ONE_PEA),
     ("workload_scheduler", {"flexible": True, "dtp": False}),
+    (DRIFT, {**DRIFT_SMALL, "weight_buffering": "single", "axis_data_bits": 128, "lanes": 8}),
+    (DRIFT, {**DRIFT_SMALL, "weight_buffering": "transit", "alignment": "bit", "scheduler": "greedy"}),
+    (DRIFT, {**DRIFT_SMALL, "rows": 5, "columns": 7}),
+    (DRIFT, {**DRIFT_SMALL, "rows": 3, "columns": 1, "axis_data_bits": 512, "lanes": 32, "acc_depth": 1}),
+    (DRIFT, DRIFT_SMALLEST),
 ]
 VARIANTS = [*EVERYTHING, *EXTREMES]
 NO_LATCH = "select -assert-none t:$dlatch t:$adlatch t:$dlatchsr t:$adff t:$aldff t:$sr"
@@ -116,15 +128,21 @@ def test_latch_loop_and_conflict_are_noticed(verilog, message, tmp_path):
         check_netlist(path, "bad")
 
 
+def is_clocked_memory(cell):
+    """Return whether all that a memory gives comes from its registers."""
+    return cell["type"].startswith("$mem") and "0" not in cell["parameters"]["RD_CLK_ENABLE"]
+
+
 def combinational_paths(path, top, scratch):
     """Return the pairs (input port, output port) joined by a path without a flip-flop."""
     netlist = scratch / "netlist.json"
-    steps = ["proc", "flatten", "memory_map", "opt_clean", "simplemap", f"write_json {netlist}"]
+    steps = ["proc", "flatten", "opt_dff", "memory_dff", "memory_collect", "opt_clean", "simplemap"]
+    steps.append(f"write_json {netlist}")
     run_yosys([f"read_verilog {path}", f"hierarchy -check -top {top}", *steps], outputs=[netlist])
     module = json.loads(netlist.read_text())["modules"][top]
     follows = defaultdict(set)  # bit to the bits that depend on it in the same cycle
     for cell in module["cells"].values():
-        if "dff" in cell["type"].lower():
+        if "dff" in cell["type"].lower() or is_clocked_memory(cell):
             continue
         pins = defaultdict(list)
         for pin, bits in cell["connections"].items():
@@ -165,3 +183,16 @@ def test_paths_are_found(tmp_path):
         "module part(input i, output o); assign o = ~i; endmodule\n"
     )
     assert combinational_paths(path, "bad", tmp_path) == {("m_tready", "s_tready"), ("a", "b")}
+
+
+def test_paths_through_memories_are_found(tmp_path):
+    path = tmp_path / "bad.v"
+    path.write_text(
+        "module bad(input clk, input w, input [1:0] a, input [1:0] b, input [1:0] c, output [1:0] q, output reg [1:0] r);\n"
+        "  reg [1:0] mem [3:0], other [3:0];\n"
+        "  always @(posedge clk) if (w) begin mem[c] <= c; other[c] <= c; end\n"
+        "  assign q = mem[a]; always @(posedge clk) r <= other[b];\nendmodule\n"
+    )
+    found = combinational_paths(path, "bad", tmp_path)
+    assert ("a", "q") in found
+    assert {name for _, name in found} == {"q"}
