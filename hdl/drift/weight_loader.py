@@ -30,7 +30,7 @@ class WeightLoader(Block):
     params_start : In(1)
         Take the parameters from the next cycle on; the ports below are stable from now on.
     start : In(1)
-        The split is known: take the weights from the next cycle on, once the parameters are there.
+        The split is known: take the weights from two cycles later on, or two after the last parameter.
     granules_high, granules_low, slot_words, slots, columns_left : In
         Granules of either half, words of a granule, N tiles that fit a column, and the split.
     i : In(stream of beat_layout)
