@@ -11,7 +11,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import area, cycle_model, emit, formal, golden, panacea, panacea_area, simulation
+from bench import (
+    area,
+    cycle_model,
+    drift,
+    drift_area,
+    emit,
+    formal,
+    golden,
+    panacea,
+    panacea_area,
+    simulation,
+)
 from bench.row import Group, Row
 from bitfabric.quant.errors import BitfabricError
 
@@ -23,6 +34,8 @@ GROUPS: dict[str, Group] = {
     "area": area.rows,
     "panacea": panacea.rows,
     "panacea_area": panacea_area.rows,
+    "drift": drift.rows,
+    "drift_area": drift_area.rows,
     "formal": formal.rows,
 }
 MARKS = {True: "[green]yes", False: "[red]no", None: ""}
