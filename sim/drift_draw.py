@@ -125,8 +125,9 @@ def _pooling(rng: np.random.Generator, m: int) -> Pooling:
     positions = _divisor(rng, m, m)
     height = _divisor(rng, positions, math.isqrt(positions))
     size = (height, positions // height)
-    average = bool(rng.integers(2))
-    kernel = tuple(int(rng.integers(1, min(side, KERNEL_MAX) + 1)) for side in size)
+    average = bool(rng.random() < 0.4)
+    largest = [min(side, KERNEL_MAX) for side in size]
+    kernel = tuple(int(rng.choice([side, min(side, 3), rng.integers(1, side + 1)])) for side in largest)
     padding = 0 if average else int(rng.integers(0, min(kernel)))
     return Pooling(
         kind="average" if average else "max",

@@ -98,6 +98,8 @@ def _shape(config: DriftConfig, rng: np.random.Generator) -> list[int]:
         longest = max(config.weight_words // int(rng.integers(1, 4)), 1) * config.word_weights
         k = longest - int(rng.integers(config.word_weights))
     m = dimension(config.acc_depth, 3 * config.acc_depth)
+    if rng.random() < 0.25:  # an image
+        m = int(rng.integers(2, 6, 2).prod())
     n = dimension(config.columns, 12 * config.columns, 4 * config.columns, 8 * config.columns)
     return [min(m, config.m_max), min(k, config.k_max), n]
 
