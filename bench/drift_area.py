@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from bench.row import Progress, Row
@@ -87,13 +88,13 @@ def fabric_cost(config: DriftConfig, cells: Library) -> Cost:
 
 def machine_parts(config: DriftConfig) -> dict[str, list[tuple[int, Callable[[], Block]]]]:
     """Return the blocks of the machine but its fabric, with their number."""
-    words = max(config.high_words, config.low_words)
+    stores = (config.high_words, config.low_words)
     return {
         EDGES: [(2 * config.columns, lambda: EdgeColumn(config)), (4, lambda: PsumDelay(config))],
         WEIGHTS: [(config.columns, lambda: WeightColumn(config))],
         "dispatcher": [(1, lambda: Dispatcher(config))],
-        "activation stores": [(2, lambda: ActStore(config, words))],
-        "sequencers": [(4, lambda: Sequencer(config, words))],
+        "activation stores": [(1, partial(ActStore, config, words)) for words in stores],
+        "sequencers": [(2, partial(Sequencer, config, words)) for words in stores],
         "intake": [(1, lambda: Intake(config))],
         "scheduler": [(1, lambda: Splitter(config))],
         "drain": [(1, lambda: Drain(config))],
