@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
 from bitfabric.hdl.block import Block, place
@@ -167,7 +167,7 @@ class GreedySearch(Block):
         strobes = [self.go]
         for stage in range(steps + 2):
             strobe = Signal(name=f"prepare_{stage}")
-            m.d.sync += strobe.eq(strobes[-1] & ~(self.clear if stage else Const(0)))
+            m.d.sync += strobe.eq(strobes[-1] & ~self.clear)
             strobes.append(strobe)
         rows = place(m, "share_rows", Proportion(len(work[0]), config.rows, steps))
         columns = place(m, "share_columns", Proportion(GRANULE_BITS, config.columns, steps))

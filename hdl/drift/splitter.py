@@ -97,7 +97,7 @@ class Splitter(Block):
             Signal(),
             Signal(),
             Signal(),
-        )  # working for the layer, beforehand, asked beforehand
+        )  # work for the layer, beforehand; it was asked for
         tabulate, begun = Signal(), Signal()
         prepared = Signal()
         prepared_for = Signal(WORK, reset_less=True)
@@ -143,8 +143,12 @@ class Splitter(Block):
             with m.If(self.reuse & prepared & (prepared_for == self.work)):
                 m.d.sync += self.valid.eq(1)
                 m.d.sync += [getattr(self, name).eq(kept[name]) for name in best]
-            with m.Elif(self.reuse & ahead & ~scheduler.done & (key == self.work)):
-                m.d.sync += [layer.eq(1), ahead.eq(0)]
+            with m.Elif(self.reuse & ahead & (key == self.work)):
+                with m.If(scheduler.done):
+                    m.d.sync += self.valid.eq(1)
+                    m.d.sync += [getattr(self, name).eq(found[name]) for name in best]
+                with m.Else():
+                    m.d.sync += [layer.eq(1), ahead.eq(0)]
             with m.Else():
                 m.d.sync += [layer.eq(1), ahead.eq(0), key.eq(self.work), tabulate.eq(1), begun.eq(0)]
                 m.d.comb += scheduler.clear.eq(1)
