@@ -333,7 +333,7 @@ def test_what_does_not_fit_stops_the_layer(on_machine: Any) -> None:
         ("out", "out_words", case_of(m=7)),
         ("staging", "staging_beats", case_of(m=8, n=10, keep=True, next_subtensor_rows=4, **BYTES)),
     ]
-    kept = case_of(m=9, k=4, n=9, keep=True, **all_rows(low=True), **BYTES)
+    kept = case_of(m=9, k=4, n=9, keep=True, **all_rows(low=False), **BYTES)
     never = {f"next_{name}": limit for name, limit in all_rows(low=False).items()}
     overflows.append(("act", "high_words", dataclasses.replace(kept, **never, next_subtensor_rows=1)))
 
@@ -343,11 +343,11 @@ def test_what_does_not_fit_stops_the_layer(on_machine: Any) -> None:
             await machine.fails(f"{error}_overflow", step_of(case))
         # What just fits.
         for case in (
-            case_of(m=6, k=10, subtensor_rows=3),
-            case_of(m=8, n=3, **all_rows(low=False)),
-            case_of(m=8, n=3, **all_rows(low=True)),
+            case_of(m=6, n=5, subtensor_rows=3),
+            case_of(m=8, n=3, **all_rows(low=False), **BYTES),
+            case_of(m=8, n=3, **all_rows(low=True), **BYTES),
             case_of(m=2, k=20),
-            case_of(m=6),
+            case_of(m=6, n=8),
         ):
             await machine.runs(case)
 
@@ -419,7 +419,7 @@ def test_selection_can_be_read(on_machine: Any) -> None:
         case_of(m=6, k=3, n=3, subtensor_rows=rows, scale=1.0, threshold=threshold)
         for rows, threshold in ((1, 400.0), (2, 300.0), (4, np.inf), (5, 0.0))
     ]
-    layers.append(case_of(m=9, k=3, n=5, keep=True, subtensor_rows=3, next_subtensor_rows=2, **BYTES))
+    layers.append(case_of(m=8, k=3, n=5, keep=True, subtensor_rows=3, next_subtensor_rows=2, **BYTES))
 
     async def body(machine: Machine) -> None:
         for case in layers:
