@@ -127,7 +127,7 @@ def _pooling(rng: np.random.Generator, m: int) -> Pooling:
     size = (height, positions // height)
     average = bool(rng.random() < 0.4)
     largest = [min(side, KERNEL_MAX) for side in size]
-    kernel = tuple(int(rng.choice([side, min(side, 3), rng.integers(1, side + 1)])) for side in largest)
+    kernel = tuple(int(rng.choice([side, min(side, 3), int(rng.integers(1, side + 1))])) for side in largest)
     padding = 0 if average else int(rng.integers(0, min(kernel)))
     return Pooling(
         kind="average" if average else "max",

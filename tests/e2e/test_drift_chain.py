@@ -16,7 +16,8 @@ from bitfabric.hdl.drift.registers import ARRAY_COUNTERS, COUNTERS, drift_regist
 from bitfabric.hdl.drift.top import DriftTop
 from bitfabric.quant.drift import Pooling
 from bitfabric.sim.cycles import Cycles
-from bitfabric.sim.cycles.drift import Intake, Layer, case_cycles, layer_cycles
+from bitfabric.sim.cycles.drift import case_cycles
+from bitfabric.sim.cycles.drift_layer import Intake, Layer, layer_cycles
 from bitfabric.sim.drift_case import DriftCase
 from bitfabric.sim.drift_job import drift_step
 from bitfabric.sim.drift_limits import fits
