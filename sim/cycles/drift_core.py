@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from bitfabric.hdl.drift.config import DriftConfig
 from bitfabric.hdl.drift.sequencer import TO_FULL
@@ -139,7 +140,7 @@ def core_times(
     def ready(half: int, tile: int, cycle: int) -> None:
         for region in (half, half + 2):
             if not works[region].empty:
-                events.at(cycle, lambda now, region=region: regions[region].ready(tile, now))  # type: ignore[misc]
+                events.at(cycle, partial(regions[region].ready, tile))
 
     loader = Loader(config, -(-k // config.word_weights), works, begin, ready)
     for index, work in enumerate(works):
@@ -149,8 +150,8 @@ def core_times(
                 events,
                 work,
                 times.active[index],
-                lambda tile, cycle, index=index: loader.consumed(index, tile, cycle),  # type: ignore[misc]
-                lambda cycle, run, index=index: drain.full(index, cycle, run),  # type: ignore[misc]
+                partial(loader.consumed, index),
+                partial(drain.full, index),
             )
         )
     drain.freed = [region.freed for region in regions]
