@@ -67,7 +67,7 @@ def machine(name: str) -> DriftConfig:
 def campaign(name: str) -> list[DriftCase]:
     """Return a machine's random cases; on a quick one some that are long enough for N tiles without a wait."""
     config = machine(name)
-    cases = random_cases(config, 11, CASES, effort=1500)
+    cases = random_cases(config, 11, CASES if config.groups <= 16 else CASES // 2, effort=1500)
     if QUICK.items() <= MACHINES[name].items():
         rng = np.random.default_rng(12)
         for number, shape in enumerate(rng.integers([11, 14, 9], [17, 25, 21], (6, 3)).tolist()):
