@@ -170,7 +170,11 @@ class DriftCase:
 
     def _precision(self, names: dict[str, str], prefix: str) -> Precision:
         fields = [field.name for field in dataclasses.fields(Precision)]
-        return Precision(**{name: getattr(self, names.get(name, prefix + name)) for name in fields})
+        own = {name: names.get(name, prefix + name) for name in fields}
+        try:
+            return Precision(**{name: getattr(self, own[name]) for name in fields})
+        except ParameterError as error:  # by the name that the case has for it
+            raise ParameterError(own[error.name], error.value, error.allowed) from None
 
     @cached_property
     def selection(self) -> Selection:

@@ -162,13 +162,13 @@ def pool_size(pooling: Pooling, m: int) -> PoolSize:
         pair(name, getattr(pooling, name), least)
         for name, least in (("kernel", 1), ("stride", 1), ("padding", 0))
     )
-    for name, sides, most in (
-        ("kernel", kernel, KERNEL_MAX),
-        ("stride", step, KERNEL_MAX),
-        ("padding", pad, 0 if average else min(kernel) - 1),
+    for name, sides, least, most in (
+        ("kernel", kernel, 1, KERNEL_MAX),
+        ("stride", step, 1, KERNEL_MAX),
+        ("padding", pad, 0, 0 if average else min(kernel) - 1),
     ):
         for side in sides:
-            check_range(name, side, 0, most)
+            check_range(name, side, least, most)
     for name, sides in (("stride", step), ("padding", pad)):
         if sides[0] != sides[1]:
             raise ParameterError(name, sides, "the same along height and width")

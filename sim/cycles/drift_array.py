@@ -238,8 +238,14 @@ def check_split(config: DriftConfig, work: ArrayWork, split: Split) -> None:
     Raises
     ------
     ParameterError
-        Naming the region.
+        Naming the parameter that is too small, or else the region.
     """
+    for name, what, halves in (
+        ("rows", "activations", (work.m_high, work.m_low)),
+        ("columns", "weights", (work.g_high, work.g_low)),
+    ):
+        if getattr(config, name) < 2 and all(halves):
+            raise ParameterError(name, getattr(config, name), f"at least 2 for {what} of both precisions")
     for region, cycles in split_cycles(config, work, split).items():
         if cycles == INFINITE:
             raise ParameterError("split", tuple(split), f"one that gives groups to region {region}")

@@ -183,6 +183,11 @@ def test_share():
         (lambda config: gemm_work(config, 1, 1, 1, 1, 1, bits=(8, 0)), "low_bits"),
         (lambda config: region_cycles("triple", 8, 1, 1, 1, 1, 1), "weight_buffering"),
         (lambda config: check_split(config, ArrayWork(1, 1, 1, 1, 1, 1), Split(1, 0, 1)), "split"),
+        (lambda _: check_split(DriftConfig(rows=1), ArrayWork(1, 1, 1, 1, 1, 0), Split(36, 1, 0)), "rows"),
+        (
+            lambda _: check_split(DriftConfig(columns=1), ArrayWork(1, 0, 1, 1, 1, 1), Split(1, 1, 1)),
+            "columns",
+        ),
     ],
 )
 def test_errors(make, name):
