@@ -35,7 +35,8 @@ def simulate_command(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A real GEMM: minilm:LAYER.NAME (preset medium); minilm:LAYER.NAME[:TOKENS] of panacea (paper)."
+            help="A real GEMM: minilm:LAYER.NAME (preset medium); minilm:LAYER.NAME[:TOKENS] of panacea (paper), "
+            "with [:SHARE] of low precision of drift (paper)."
         ),
     ] = None,
     gemm: Annotated[
