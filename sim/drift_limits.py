@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitfabric.hdl.drift.config import DriftConfig
+from bitfabric.hdl.drift.config import DIMENSION_BITS, DriftConfig
 from bitfabric.quant.arrays import check_integers
 from bitfabric.quant.drift import MixedOperand
 from bitfabric.quant.errors import ParameterError, check_range
@@ -23,6 +23,18 @@ if TYPE_CHECKING:  # a case checks itself with this module
     from bitfabric.sim.drift_case import DriftCase
 
 ACC_PLANES = 4  # bytes of an accumulator
+
+
+def check_dimensions(config: DriftConfig, m: int, k: int, n: int) -> None:
+    """Refuse a GEMM that no number of layers computes; rows beyond ``m_max`` are a matter of several.
+
+    Raises
+    ------
+    ParameterError
+        Naming M, K or N.
+    """
+    check_range("M", m, 1, (1 << DIMENSION_BITS) - 1)
+    config.check_gemm(1, k, n)
 
 
 def check_case(config: DriftConfig, case: DriftCase) -> None:

@@ -12,7 +12,7 @@ from bitfabric.sim.cycles import Cycles
 from bitfabric.sim.cycles.drift_array import gemm_work, region_cycles
 from bitfabric.sim.cycles.drift_layer import Intake, Layer, layer_cycles
 from bitfabric.sim.drift_case import DriftCase
-from bitfabric.sim.drift_limits import check_results, check_rows, check_weights
+from bitfabric.sim.drift_limits import check_dimensions, check_results, check_rows, check_weights
 from bitfabric.sim.drift_options import Precision
 
 
@@ -82,8 +82,9 @@ def gemm_cycles(
 ) -> Cycles:
     """Return the cycles of a GEMM at 8 and 4 bits.
 
-    Channels that the memories for results and parameters cannot hold at once are done in several layers on the same
-    activations, of equal size; the splits of all but the first are prepared under the layer before.
+    Rows that index buffer or global buffer cannot hold at once are done in several parts of equal size, for each of
+    which the weights cross again. Channels that the memories for results and parameters cannot hold at once are done in several
+    layers on the same activations; the splits of all but the first are prepared under the layer before.
 
     Parameters
     ----------
@@ -101,28 +102,46 @@ def gemm_cycles(
     ParameterError
         If activations, or the weights of a channel, do not fit.
     """
-    low = _spread(m, act_low)
-    m_low, n_low = int(low.sum()), round(weight_low * n)
-    check_rows(config, k, {"high": m - m_low, "low": m_low}, {"high": 8, "low": 4}, "the activations")
+    check_dimensions(config, m, k, n)
     check_weights(config, k)
-    acts = Intake(low=low, subtensor_rows=1, bits=(8, 4))
+    n_low = round(weight_low * n)
     layers = [
         layer_cycles(
             config,
             Layer(
-                m=m,
+                m=len(low),
                 k=k,
                 n_high=high,
                 n_low=low_channels,
-                acts=acts,
+                acts=Intake(low=low, subtensor_rows=1, bits=(8, 4)),
                 resident=number > 0,
                 prepared=number > 0,
                 accumulators=not requantize,
             ),
         )
-        for number, (high, low_channels) in enumerate(_parts(config, m, n - n_low, n_low, not requantize))
+        for low in _row_parts(config, k, _spread(m, act_low))
+        for number, (high, low_channels) in enumerate(
+            _parts(config, len(low), n - n_low, n_low, not requantize)
+        )
     ]
     return layers[0] if len(layers) == 1 else _sum(layers)
+
+
+def _row_parts(config: DriftConfig, k: int, low: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
+    """Return the rows of the fewest parts that index buffer and global buffer allow."""
+    for count in range(-(-len(low) // config.m_max), len(low) + 1):
+        parts = np.array_split(low, count)
+        try:
+            for part in parts:
+                m_low = int(part.sum())
+                rows = {"high": len(part) - m_low, "low": m_low}
+                check_rows(config, k, rows, {"high": 8, "low": 4}, "the activations")
+        except ParameterError:
+            if count == len(low):
+                raise
+            continue
+        return parts
+    raise AssertionError("one row per part is the end")
 
 
 def _spread(count: int, share: float) -> NDArray[np.bool_]:
@@ -153,7 +172,7 @@ def _sum(layers: list[Cycles]) -> Cycles:
     array, total = (sum(getattr(each, name) for each in layers) for name in ("array_cycles", "total"))
     names = [name for name in layers[0].traffic if name != "split"]
     traffic = {name: sum(each.traffic[name] for each in layers) for name in names}
-    traffic |= {"rows_low": layers[0].traffic["rows_low"], "split": layers[-1].traffic["split"]}
+    traffic["split"] = layers[-1].traffic["split"]
     return Cycles(
         array_cycles=array,
         total=total,

@@ -134,7 +134,7 @@ def test_bad_shares_are_refused() -> None:
         other.gemm_cycles(None, 8, 8, 8, act_low=0.5)
 
 
-@pytest.mark.parametrize("shape", [(0, 8, 8), (8, 0, 8), (8, 8, 0), (65, 8, 8)])
+@pytest.mark.parametrize("shape", [(0, 8, 8), (8, 0, 8), (8, 8, 0), (65536, 8, 8)])
 def test_bad_dimensions_are_refused(shape: tuple[int, int, int]) -> None:
     with pytest.raises(ParameterError, match=r"^[MKN]=\d+ is not allowed"):
         simulated("drift").gemm_cycles(DriftConfig.preset("tiny"), *shape)
@@ -147,7 +147,14 @@ def test_bad_dimensions_are_refused(shape: tuple[int, int, int]) -> None:
 def test_memories_that_do_not_hold_the_operands(name: str, shares: dict[str, float]) -> None:
     config = DriftConfig.preset("tiny", **{name: 4})
     with pytest.raises(ParameterError, match=rf"^{name}=4 is not allowed; it must be at least \d+ for "):
-        gemm_cycles(config, 8, 40, 8, **shares)
+        gemm_cycles(config, 8, 80, 8, **shares)
+
+
+def test_rows_that_do_not_fit_are_further_layers() -> None:
+    config = DriftConfig.preset("tiny")  # an index buffer of 64 rows
+    half, whole = (gemm_cycles(config, m, 8, 8, requantize=True, act_low=0.5) for m in (50, 100))
+    assert (whole.total, whole.array_cycles) == (2 * half.total, 2 * half.array_cycles)
+    assert whole.traffic["rows_low"] == 50
 
 
 def test_channels_that_do_not_fit_are_further_layers() -> None:
