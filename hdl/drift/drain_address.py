@@ -94,20 +94,20 @@ class DrainAddress(Block):
         # A row beyond the memory is as good as one just behind it: a narrow sum will do.
         product = Signal(2 * DIMENSION_BITS, reset_less=True)
         base = Signal(range(config.out_words + 1), reset_less=True)
-        inside = Signal(DIMENSION_BITS, reset_less=True)
+        within_row = Signal(DIMENSION_BITS, reset_less=True)
         plane = delay(m, "plane", self.plane, 1)
         planes = Mux(plane[0], row_words, 0) + Mux(plane[1], row_words << 1, 0)
         m.d.sync += [
             product.eq(self.token * row_stride),
             base.eq(Mux(product > config.out_words, config.out_words, product)),
-            inside.eq((position >> byte_bits) + planes),
+            within_row.eq((position >> byte_bits) + planes),
         ]
         address = Signal(range(config.out_words + (1 << DIMENSION_BITS)), reset_less=True)
         offset, count = delay(m, "offset", position[:byte_bits], 2), delay(m, "count", count, 2)
         last = Signal(len(address) + 1)
         beyond = Signal(reset_less=True)
         m.d.comb += last.eq(address + (offset + count > config.beat_bytes))
-        m.d.sync += [address.eq(base + inside), beyond.eq(last >= config.out_words)]
+        m.d.sync += [address.eq(base + within_row), beyond.eq(last >= config.out_words)]
         m.d.comb += [
             self.address.eq(delay(m, "address", address[: len(self.address)], 1)),
             self.offset.eq(delay(m, "offset_out", offset, 1)),

@@ -53,7 +53,7 @@ class IndexBuffer(Block):
         """Place the memory."""
         m = Module()
         ram = place(m, "ram", Ram(ENTRY.size, self._entries))
-        inside = Signal()
+        present = Signal()
         addresses = []
         for name, rank, low in (
             ("write", self.write_rank, self.write_low),
@@ -64,11 +64,11 @@ class IndexBuffer(Block):
             m.d.comb += address.eq(Mux(low, self._entries - 1 - bottom, bottom))
             addresses.append(address)
         m.d.comb += [
-            inside.eq(self.rank < self._entries),
+            present.eq(self.rank < self._entries),
             ram.write_en.eq(self.write_en),
             ram.write_addr.eq(addresses[0]),
             ram.write_data.eq(self.write_entry.as_value()),
-            ram.read_en.eq(inside),
+            ram.read_en.eq(present),
             ram.read_addr.eq(addresses[1]),
             self.entry.eq(ram.read_data),
         ]

@@ -38,7 +38,7 @@ class PoolingLane(Block):
 
     Members
     -------
-    valid, first, inside : In(1)
+    valid, first, within_image : In(1)
         An element of a kernel, its first one; it is not padding.
     value : In(signed(8))
         It.
@@ -58,7 +58,7 @@ class PoolingLane(Block):
             {
                 "valid": In(1),
                 "first": In(1),
-                "inside": In(1),
+                "within_image": In(1),
                 "value": In(signed(ACT_BITS)),
                 "average": In(1),
                 "odd_elements": In(ELEMENTS_BITS),
@@ -79,8 +79,8 @@ class PoolingLane(Block):
         product = Signal(signed(ACT_BITS + RECIPROCAL_BITS + 1), reset_less=True)
         wide = Signal(signed(len(doubled) + RECIPROCAL_BITS + 2))
         m.d.comb += [
-            candidate.eq(Mux(self.inside, self.value, -(1 << (ACT_BITS - 1)))),
-            part.eq(Mux(self.inside, self.value, 0)),
+            candidate.eq(Mux(self.within_image, self.value, -(1 << (ACT_BITS - 1)))),
+            part.eq(Mux(self.within_image, self.value, 0)),
             doubled.eq((total << 1) + self.odd_elements),
             wide.eq(doubled * self.factor),
             self.out.eq(Mux(self.average, product >> (RECIPROCAL_BITS + 1), most_later)),
@@ -112,7 +112,7 @@ class PoolingUnit(Block):
         Elements of the kernel and their ``reciprocal``, for averages; constant.
     valid, first, last : In(1)
         An element, the kernel's first, its last.
-    inside : In(1)
+    within_image : In(1)
         It is not padding.
     word : In(axis_data_bits)
         Its bytes.
@@ -134,7 +134,7 @@ class PoolingUnit(Block):
                 "valid": In(1),
                 "first": In(1),
                 "last": In(1),
-                "inside": In(1),
+                "within_image": In(1),
                 "word": In(config.axis_data_bits),
                 "out_valid": Out(1),
                 "out": Out(config.axis_data_bits),
@@ -159,7 +159,7 @@ class PoolingUnit(Block):
             m.d.comb += [
                 lane.valid.eq(self.valid),
                 lane.first.eq(self.first),
-                lane.inside.eq(self.inside),
+                lane.within_image.eq(self.within_image),
                 lane.value.eq(self.word[ACT_BITS * index : ACT_BITS * (index + 1)].as_signed()),
                 lane.average.eq(self.average),
                 lane.odd_elements.eq(odd_elements),

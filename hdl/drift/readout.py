@@ -90,7 +90,7 @@ class Readout(Block):
             walk.step.eq(step),
             beat.eq(step & walk.last),
             taken.eq(self.o.valid & self.o.ready),
-            self.read_en.eq(step & walk.inside),
+            self.read_en.eq(step & walk.within_image),
             self.read_address.eq(walk.address),
             self.busy.eq(busy),
             self.done.eq(taken & self.o.payload.last),
@@ -116,7 +116,7 @@ class Readout(Block):
             unit.valid.eq(delay(m, "valid", step, 1, reset_less=False)),
             unit.first.eq(delay(m, "first", walk.first, 1)),
             unit.last.eq(delay(m, "last", walk.last, 1)),
-            unit.inside.eq(delay(m, "inside", walk.inside, 1)),
+            unit.within_image.eq(delay(m, "within_image", walk.within_image, 1)),
             unit.word.eq(
                 Cat(Mux(kept[i], self.read_data[8 * i : 8 * i + 8], 0) for i in range(config.beat_bytes))
             ),

@@ -19,7 +19,7 @@ class ReadoutWalk(Block):
 
     Without pooling all words in turn. With it, for each position of the pooled images in raster order, image after
     image, for each word of a row, for each row and then column of the kernel: the word at that place, which is
-    padding if it is not ``inside``. The images end with, or are cut at, the last row of the results.
+    padding if it is not ``within_image``. The images end with, or are cut at, the last row of the results.
 
     All loops share an adder [ours]: each level has the address where its step began, and an address step. Addresses
     count modulo the memory's size, so that they may start in the padding.
@@ -39,7 +39,7 @@ class ReadoutWalk(Block):
         Go on behind the word that is shown.
     address : Out
         The word.
-    inside : Out(1)
+    within_image : Out(1)
         It is within the image.
     first, last : Out(1)
         It is the kernel's first, last.
@@ -62,7 +62,7 @@ class ReadoutWalk(Block):
                 "start": In(1),
                 "step": In(1),
                 "address": Out(address_bits(config.out_words)),
-                "inside": Out(1),
+                "within_image": Out(1),
                 "first": Out(1),
                 "last": Out(1),
                 "row_ends": Out(1),
@@ -194,4 +194,4 @@ class ReadoutWalk(Block):
             within = Signal(name=f"within_{side}")
             m.d.comb += within.eq((here >= 0) & (here < getattr(pooling, side)))
             inside.append(within)
-        m.d.comb += self.inside.eq(~pooling.enabled | (inside[0] & inside[1]))
+        m.d.comb += self.within_image.eq(~pooling.enabled | (inside[0] & inside[1]))

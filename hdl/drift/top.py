@@ -13,8 +13,10 @@ from bitfabric.hdl.common.axi_stream import axi_stream_ports, connect_axi_stream
 from bitfabric.hdl.common.register_map import RegisterMap
 from bitfabric.hdl.drift.config import BUFFERINGS, DriftConfig
 from bitfabric.hdl.drift.counters import Counters
+from bitfabric.hdl.drift.drain import Drain
 from bitfabric.hdl.drift.job import GEMM, INTAKE, POOLING
 from bitfabric.hdl.drift.machine import ERROR_PORTS, DriftMachine
+from bitfabric.hdl.drift.readout import Readout
 from bitfabric.hdl.drift.registers import ARRAY_COUNTERS, COUNTERS, ERRORS, drift_registers
 from bitfabric.hdl.drift.sequencer import TO_FABRIC
 from bitfabric.hdl.drift.splitter import WORK, Splitter
@@ -71,6 +73,8 @@ class DriftTop(Block):
             "s_axis_to_machine": 1,
             "memory": 1,
             "to_fabric": TO_FABRIC,
+            "drain": Drain.LATENCY,
+            "read_out": Readout.LATENCY,
             "requantizer": Requantizer.LATENCY,
         }
 

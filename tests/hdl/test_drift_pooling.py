@@ -66,7 +66,7 @@ def test_lane(average):
                     await ctx.tick()
                 ctx.set(lane.valid, 1)
                 ctx.set(lane.first, index == 0)
-                ctx.set(lane.inside, bool(inside[index]))
+                ctx.set(lane.within_image, bool(inside[index]))
                 ctx.set(lane.value, int(values[index]))
                 await ctx.tick()
             ctx.set(lane.valid, 0)
@@ -99,7 +99,7 @@ def test_words_back_to_back(average, elements):
                 kernel, index = steps[cycle]
                 ctx.set(unit.first, index == 0)
                 ctx.set(unit.last, index == elements - 1)
-                ctx.set(unit.inside, bool(kernels[kernel][0][1][index]))
+                ctx.set(unit.within_image, bool(kernels[kernel][0][1][index]))
                 word = bytes(int(values[index]) & 255 for values, _ in kernels[kernel])
                 ctx.set(unit.word, int.from_bytes(word, "little"))
             if ctx.get(unit.out_valid):
