@@ -51,7 +51,7 @@ MACHINES: dict[str, dict[str, Any]] = {
     "1 x 5": {**TRANSIT, "rows": 1, "columns": 5, "weight_words": 4},
     "6 x 1": {**SINGLE, **GREEDY, "rows": 6, "columns": 1},
 }
-CASES = 14
+CASES = 10
 STALLED = ("bit, single, greedy", "accumulators of a row")
 # Compiled to C++, which takes a while, for more cases.
 COMPILED = DriftConfig.preset(
@@ -81,7 +81,7 @@ def campaign(name: str) -> list[DriftCase]:
 
 @functools.cache
 def compiled_campaign() -> list[DriftCase]:
-    return random_cases(COMPILED, 21, 140)
+    return random_cases(COMPILED, 21, 190)
 
 
 def run(config: DriftConfig, cases: Sequence[DriftCase], **options: Any) -> list[CaseResult]:

@@ -98,7 +98,9 @@ def test_every_token_of_minilm(emitted: Emitted) -> None:
             case = minilm_case(f"{layer}.{name}")
             tokens, k = case.act.shape
             found = statistics(case.act)
-            points = [(case.act_scale, delta) for delta in ABSOLUTE] + [(1.0, delta) for delta in RELATIVE]
+            points = [(case.act_scale, delta) for delta in ABSOLUTE[::2]] + [
+                (1.0, delta) for delta in RELATIVE[::2]
+            ]
             for scale, delta in points:
                 chosen = select(case.act, scale, delta)
                 limit = integer_threshold(k, scale, delta)

@@ -42,7 +42,7 @@ EXTREMES = [
     (DRIFT, {**DRIFT_SMALL, "weight_buffering": "single", "axis_data_bits": 128, "lanes": 8}),
     (DRIFT, {**DRIFT_SMALL, "weight_buffering": "transit", "alignment": "bit", "scheduler": "greedy"}),
     (DRIFT, {**DRIFT_SMALL, "rows": 5, "columns": 7}),
-    (DRIFT, {**DRIFT_SMALL, "rows": 3, "columns": 1, "axis_data_bits": 512, "lanes": 32, "acc_depth": 1}),
+    (DRIFT, {**DRIFT_SMALL, "rows": 3, "columns": 1, "axis_data_bits": 256, "lanes": 8, "acc_depth": 1}),
     (DRIFT, DRIFT_SMALLEST),
 ]
 VARIANTS = [*EVERYTHING, *EXTREMES]
