@@ -9,7 +9,8 @@ from functools import partial
 
 from bitfabric.hdl.drift.config import DriftConfig
 from bitfabric.hdl.drift.sequencer import TO_FULL
-from bitfabric.sim.cycles.drift_events import Drain, Events, Loader, RegionWork, Run, runs_of
+from bitfabric.sim.cycles.drift_drain import Drain, Events
+from bitfabric.sim.cycles.drift_loader import Loader, RegionWork, Run, runs_of
 
 
 @dataclass(kw_only=True)
@@ -44,7 +45,7 @@ class _Region:
         work: RegionWork,
         intervals: list[tuple[int, int]],
         consumed: Callable[[int, int], None],
-        full: Callable[[int, Run], None],
+        full: Callable[[int, int, int], None],
     ) -> None:
         self._config, self._events, self._work = config, events, work
         self._intervals, self._consumed, self._full = intervals, consumed, full
@@ -107,7 +108,7 @@ class _Region:
             )
             self._consumed(run.tile, last_load + r - 1)
         self._swap, self._rows = last_swap, m
-        self._full(last_row + r + c + TO_FULL + 1, run)
+        self._full(last_row + r + c + TO_FULL + 1, run.rows, run.granules)
 
 
 def core_times(

@@ -12,8 +12,8 @@ from bitfabric.hdl.drift.job import REGIONS
 from bitfabric.sim.cycles import Cycles
 from bitfabric.sim.cycles.drift_array import Split, bound_cycles, check_split, gemm_work
 from bitfabric.sim.cycles.drift_core import CoreTimes, core_times
-from bitfabric.sim.cycles.drift_events import RegionWork
 from bitfabric.sim.cycles.drift_intake import intake_cycles
+from bitfabric.sim.cycles.drift_loader import RegionWork
 from bitfabric.sim.cycles.drift_output import DRAIN_LATENCY, READOUT_LATENCY, readout_cycles
 from bitfabric.sim.cycles.drift_schedule import schedule, search_cycles, table_cycles
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 from bitfabric.hdl.drift.config import DriftConfig
 from bitfabric.hdl.drift.drain import PLANES, Drain
 from bitfabric.hdl.drift.readout import Readout
@@ -16,64 +13,9 @@ DRAIN_LATENCY = Drain.LATENCY
 READOUT_LATENCY = Readout.LATENCY
 
 
-@dataclass(frozen=True, kw_only=True)
-class Bank:
-    """Hold a complete bank of accumulators.
-
-    Members
-    -------
-    full : int
-        First cycle in which it could be picked.
-    rows, granules : int
-        Rows and columns of it that are used.
-    """
-
-    full: int
-    rows: int
-    granules: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Drained:
-    """Hold when a bank was drained: the cycle in which it was picked, and in which it was freed."""
-
-    region: int
-    picked: int
-    freed: int
-
-
 def drain_word_cycles(rows: int, granules: int, config: DriftConfig, accumulators: bool) -> int:
     """Return the cycles in which the words of a bank are taken, from the one after it was picked on."""
     return rows * -(-granules // config.word_granules) * (PLANES if accumulators else 1)
-
-
-def drain_times(
-    config: DriftConfig, banks: Sequence[Sequence[Bank]], *, accumulators: bool = False
-) -> list[Drained]:
-    """Return when each bank is drained, in the order in which they are.
-
-    Parameters
-    ----------
-    config : DriftConfig
-        The machine.
-    banks : sequence of sequences of Bank
-        Those of the regions hh, hl, lh, ll, each in the order in which they become full.
-    accumulators : bool
-        Results are 32-bit accumulators.
-    """
-    waiting = [list(region) for region in banks]
-    shown = [0] * len(waiting)  # cycle from which a region shows its next bank
-    idle, latest, times = 0, len(waiting) - 1, []
-    while any(waiting):
-        offered = {i: max(shown[i], banks[0].full) for i, banks in enumerate(waiting) if banks}
-        picked = max(idle, min(offered.values()))
-        turns = ((latest + step) % len(waiting) for step in range(1, len(waiting) + 1))
-        latest = next(region for region in turns if offered.get(region, picked + 1) <= picked)
-        bank = waiting[latest].pop(0)
-        shown[latest] = picked + 1
-        idle = picked + drain_word_cycles(bank.rows, bank.granules, config, accumulators)
-        times.append(Drained(region=latest, picked=picked, freed=idle))
-    return times
 
 
 def readout_cycles(

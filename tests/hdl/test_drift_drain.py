@@ -10,7 +10,8 @@ from bitfabric.hdl.drift.drain import Drain
 from bitfabric.hdl.drift.params_memory import ParamsMemory
 from bitfabric.quant.pwl import evaluate, fit
 from bitfabric.quant.requant import requantize
-from bitfabric.sim.cycles.drift_output import DRAIN_LATENCY, Bank, drain_times
+from bitfabric.sim.cycles.drift_drain import Bank, drain_times
+from bitfabric.sim.cycles.drift_output import DRAIN_LATENCY
 from bitfabric.sim.streams import simulate
 
 COLUMNS = {4: (3, 64), 8: (5, 64), 16: (9, 128), 32: (11, 256)}  # of the fabric, bits of a word, by lanes

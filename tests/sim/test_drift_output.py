@@ -3,12 +3,10 @@
 import pytest
 
 from bitfabric.hdl.drift.config import DriftConfig
+from bitfabric.sim.cycles.drift_drain import Bank, Drained, drain_times
 from bitfabric.sim.cycles.drift_output import (
     DRAIN_LATENCY,
     READOUT_LATENCY,
-    Bank,
-    Drained,
-    drain_times,
     drain_word_cycles,
     readout_cycles,
 )

@@ -1,17 +1,12 @@
-"""What Drift's four arrays share, event by event: the loader that brings weights, the drain that empties banks."""
+"""The work of Drift's four arrays, and the loader that brings the weights they share."""
 
 from __future__ import annotations
 
-import heapq
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from bitfabric.hdl.drift.config import WEIGHT_SLOTS, DriftConfig
-from bitfabric.sim.cycles.drift_output import drain_word_cycles
 from bitfabric.sim.drift_records import merge_order
-
-Event = Callable[[int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,54 +61,6 @@ def runs_of(config: DriftConfig, work: RegionWork) -> list[Run]:
         for tile in range(tiles)
         for number, rows in enumerate(chunks)
     ]
-
-
-class Events:
-    """Call functions in the order of their cycles; within a cycle those that are ``late`` come last."""
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[int, bool, int, Event]] = []
-        self._count = 0
-
-    def at(self, cycle: int, call: Event, *, late: bool = False) -> None:
-        heapq.heappush(self._heap, (cycle, late, self._count, call))
-        self._count += 1
-
-    def run(self) -> None:
-        while self._heap:
-            cycle, _, _, call = heapq.heappop(self._heap)
-            call(cycle)
-
-
-class Drain:
-    """Drain complete banks one after the other, the regions in turn."""
-
-    def __init__(self, config: DriftConfig, events: Events, accumulators: bool) -> None:
-        self._config, self._events, self._accumulators = config, events, accumulators
-        self._full: list[deque[Run]] = [deque() for _ in range(4)]
-        self._idle_at, self._latest = 0, 3
-        self.freed: list[Event] = []  # what to tell each region
-        self.last_word = 0
-
-    def full(self, region: int, cycle: int, run: Run) -> None:
-        """Note that a bank can be picked from ``cycle`` on."""
-
-        def arrive(now: int) -> None:
-            self._full[region].append(run)
-            self._events.at(now, self._pick, late=True)
-
-        self._events.at(cycle, arrive)
-
-    def _pick(self, now: int) -> None:
-        waiting = [(self._latest + step) % 4 for step in range(1, 5) if self._full[(self._latest + step) % 4]]
-        if now < self._idle_at or not waiting:
-            return
-        region = self._latest = waiting[0]
-        run = self._full[region].popleft()
-        words = drain_word_cycles(run.rows, run.granules, self._config, self._accumulators)
-        end = self._idle_at = self.last_word = now + words
-        self._events.at(end, self.freed[region])
-        self._events.at(end, self._pick, late=True)
 
 
 class Loader:
