@@ -11,6 +11,7 @@ SCHEMES = {
     "pwl": "piecewise-linear functions in integers",
     "panacea": "AQS-GEMM: asymmetric bit slices, frequent slices skipped and compensated exactly (golden model)",
     "drift": "precision per sub-tensor, chosen at run time from its maximum and its mean magnitude (golden model)",
+    "dtqatten": "tokens at 8, 4 or 0 bits by their attention, integer softmax, attention of a block (golden model)",
 }
 FORMATS = {
     "int": "two's complement integers of 2 to 16 bits",
