@@ -86,7 +86,7 @@ class BandOrder(Block):
         m.d.comb += [
             running.eq(self.start & ~self.finished),
             self.finished.eq(self.start & (head == self.heads)),
-            there.eq(self.band_high.bit_select(band, 1) == high),
+            there.eq(Array(self.band_high)[band] == high),
             last.eq(band_first + config.columns >= self.kept),
             self.valid.eq(running & there & (counts[band] == self.tiles) & (self.open | ~first_band)),
             moves.eq(running & Mux(there, self.valid & self.ready, 1)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
 
@@ -163,29 +163,29 @@ class Dealer(Block):
             full, next_bank = Signal(2, name=f"{name}_full"), Signal(name=f"{name}_bank")
             m.d.sync += next_bank.eq(next_bank ^ strobe)
             with m.If(strobe):
-                m.d.sync += full.bit_select(next_bank, 1).eq(1)
+                m.d.sync += Array(full)[next_bank].eq(1)
             with m.If(deal & tile.head_last):
-                m.d.sync += full.bit_select(bank, 1).eq(0)
+                m.d.sync += Array(full)[bank].eq(0)
             if name == "qk":
-                qk_there = full.bit_select(bank, 1)
+                qk_there = Array(full)[bank]
             else:
-                v_there = full.bit_select(bank, 1)
+                v_there = Array(full)[bank]
         with m.If(deal & tile.head_last):
             m.d.sync += bank.eq(~bank)
         numerators, taken = Signal(config.bands_max), Signal(config.bands_max)
         with m.If(self.numerators_done):
-            m.d.sync += numerators.bit_select(self.numerators_band, 1).eq(1)
+            m.d.sync += Array(numerators)[self.numerators_band].eq(1)
         with m.If(deal & tile.band_last):
-            m.d.sync += numerators.bit_select(tag.band, 1).eq(0)
+            m.d.sync += Array(numerators)[tag.band].eq(0)
         with m.If(self.band_sent):
-            m.d.sync += taken.bit_select(self.band_sent_band, 1).eq(0)
+            m.d.sync += Array(taken)[self.band_sent_band].eq(0)
         with m.If(deal & tile.band_first):
-            m.d.sync += taken.bit_select(tag.band, 1).eq(1)
+            m.d.sync += Array(taken)[tag.band].eq(1)
         place_free = Signal()
         m.d.comb += [
-            place_free.eq(~tile.band_first | ~taken.bit_select(tag.band, 1)),
+            place_free.eq(~tile.band_first | ~Array(taken)[tag.band]),
             ready.eq(
-                Mux(tag.pv, v_there & numerators.bit_select(tag.band, 1) & place_free, qk_there),
+                Mux(tag.pv, v_there & Array(numerators)[tag.band] & place_free, qk_there),
             ),
         ]
         return bank

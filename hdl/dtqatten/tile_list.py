@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Array, Module, Mux, Signal, Value
 from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
 
@@ -79,8 +79,8 @@ class TileList(Block):
         running = Signal()
         m.d.comb += [
             running.eq(self.start & (head != self.heads)),
-            there.eq(self.band_high.bit_select(band, 1) == wanted_band),
-            emits.eq(there & (inner.pv | (self.tile_high.bit_select(inner.tile, 1) == wanted_tile))),
+            there.eq(Array(self.band_high)[band] == wanted_band),
+            emits.eq(there & (inner.pv | (Array(self.tile_high)[inner.tile] == wanted_tile))),
             moves.eq(running & (~emits | self.o.ready)),
             band_last.eq(band_first + config.columns >= self.kept),
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Array, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
 from bitfabric.hdl.block import Block
@@ -93,14 +93,13 @@ class UnloadPort(Block):
         """Arbitrate while no rows pass, then count them."""
         m = Module()
         config = self._config
-        width = config.columns * config.acc_bits
         tags = [
             self._tag(self.tags[index * self._tag.size : (index + 1) * self._tag.size])
             for index in range(config.arrays)
         ]
         asking = Signal(config.arrays)
         for index, tag in enumerate(tags):
-            there = ~tag.pv | self.factors.bit_select(tag.band, 1)
+            there = ~tag.pv | Array(self.factors)[tag.band]
             m.d.comb += asking[index].eq(self.full[index] & (tag.port == self._port) & there)
         busy, grant = Signal(), Signal()
         chosen = Signal(config.arrays)
