@@ -142,6 +142,7 @@ def native_main(emitted: Emitted, *, waves: bool = False) -> str:
         clock="aclk",
         in_bytes=widths["s_axis_tdata"] // 8,
         out_bytes=widths["m_axis_tdata"] // 8,
+        dma="m_axis_desc_tdata" in widths,
         all_ones=[name for name in ("s_axis_tkeep", "s_axis_tstrb") if name in widths],
     )
 

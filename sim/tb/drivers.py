@@ -26,8 +26,59 @@ def pauses(seed: int, probability: float) -> Iterator[bool]:
         yield generator.random() < probability
 
 
+class Dma:
+    """Answer a machine's descriptors out of a memory image, and note them.
+
+    Parameters
+    ----------
+    machine : Machine
+        What has ``m_axis_desc`` and ``m_axis_wdesc``.
+    """
+
+    def __init__(self, machine: Machine, reset: dict[str, Any]):
+        clock = machine.dut.aclk
+        self._machine = machine
+        self._clock = clock
+        self.reads = AxiStreamSink(AxiStreamBus.from_prefix(machine.dut, "m_axis_desc"), clock, **reset)
+        self.writes = AxiStreamSink(AxiStreamBus.from_prefix(machine.dut, "m_axis_wdesc"), clock, **reset)
+        self._memory, self._latency = b"", 0
+        self.notes: list[bytes] = []
+        self._busy = 0
+        cocotb.start_soon(self._serve())
+
+    def begin(self, memory: bytes, latency: int) -> None:
+        """Take a step's memory."""
+        self._memory, self._latency = memory, latency
+        self.notes = []
+        while not self.writes.empty():
+            self.writes.recv_nowait()
+
+    async def idle(self) -> None:
+        """Wait until everything that was asked for has been given."""
+        while self._busy or not self._machine.source.idle():
+            await ClockCycles(self._clock, 1)
+
+    async def _serve(self) -> None:
+        while True:
+            note = bytes((await self.reads.recv(compact=False)).tdata)
+            self.notes.append(note)
+            self._busy += 1
+            cocotb.start_soon(self._answer(note))
+
+    async def _answer(self, note: bytes) -> None:
+        address, length = int.from_bytes(note[:4], "little"), int.from_bytes(note[4:6], "little")
+        width = self._machine.source.byte_lanes
+        size = -(-length // width) * width
+        packet = self._memory[address : address + length].ljust(size, b"\0")
+        # It was taken at the edge that has just passed, and is offered after the one that follows the last wait.
+        if self._latency > 2:
+            await ClockCycles(self._clock, self._latency - 2)
+        await self._machine.source.send(packet)
+        self._busy -= 1
+
+
 class Machine:
-    """Drive a top: AXI4-Lite, one stream in, one stream out.
+    """Drive a top: AXI4-Lite, one stream in, one stream out; descriptors, if it asks for packets itself.
 
     Parameters
     ----------
@@ -55,6 +106,9 @@ class Machine:
             self.lite.read_if.ar_channel,
             self.lite.read_if.r_channel,
         ]
+        self.dma = Dma(self, reset) if hasattr(dut, "m_axis_desc_tdata") else None
+        if self.dma is not None:
+            channels += [self.dma.reads, self.dma.writes]
         for index, channel in enumerate(channels):
             channel.log.setLevel(logging.WARNING)
             if stall:
@@ -98,7 +152,18 @@ class Machine:
             if get_sim_time("step") >= limit:
                 return None
             await ClockCycles(self.dut.aclk, POLL_CYCLES)
-        packets = b""
+        packets, beats = b"", []
         while not self.sink.empty():
-            packets += bytes(self.sink.recv_nowait(compact=False).tdata)
-        return packets
+            packet = bytes(self.sink.recv_nowait(compact=False).tdata)
+            beats.append(len(packet) // self.sink.byte_lanes)
+            packets += packet
+        return packets if self.dma is None else packets + self._descriptors(beats)
+
+    def _descriptors(self, beats: list[int]) -> bytes:
+        """Return the rows of ``job.descriptor_rows``."""
+        assert self.dma is not None
+        rows = [note[:6] + b"\0\0" for note in self.dma.notes]
+        while not self.dma.writes.empty():
+            note = bytes(self.dma.writes.recv_nowait(compact=False).tdata)
+            rows.append(note[:6] + (beats.pop(0) if beats else 0).to_bytes(2, "little"))
+        return b"".join(row.ljust(self.sink.byte_lanes, b"\0") for row in rows)

@@ -17,7 +17,11 @@ from bitfabric.sim.verdict import judge
 
 async def run_step(machine: Machine, step: Step, timeout: int, stalled: bool) -> dict[str, Any]:
     """Run one step and return its verdict."""
-    await machine.send(step.stream)
+    if machine.dma is None or step.memory is None:
+        await machine.send(step.stream)
+    else:
+        await machine.dma.idle()  # a block that was given up leaves packets on their way
+        machine.dma.begin(step.memory.tobytes(), step.latency)
     for offset, word in step.writes:
         await machine.write(offset, word)
     if step.wait is None:
