@@ -59,7 +59,7 @@ class AttentionParameters:
             if one is None:
                 raise ParameterError(name, None, "given, as the other scales of tokens are")
             checked = check_integers(name, one, 1, MULTIPLIER_MAX).astype(np.int64)
-            if checked.ndim != 1 or checked.shape != np.shape(self.sq):
+            if checked.ndim != 1 or checked.shape != np.shape(given["sq"]):
                 raise ParameterError(name, checked.shape, "of shape (m,), the same for sq, sk and sv")
             object.__setattr__(self, name, checked)
 

@@ -93,7 +93,7 @@ def quantize_tokens(
     Returns
     -------
     TokenVectors
-        A scale that nothing determines (all zeros) is 1 for a layer; for a token, the layer's largest.
+        A scale that nothing determines (all zeros) is 1 for a layer; for a token, the smallest one beside it.
 
     Raises
     ------
@@ -113,7 +113,8 @@ def quantize_tokens(
     else:
         found = largest / np.where(kept == 4, 7 * 16, 127)
     tiny = np.finfo(np.float64).tiny
-    found = np.where(found >= tiny, found, found.max() if found.max() >= tiny else 1.0)
+    usable = found >= tiny
+    found = np.where(usable, found, found[usable].min() if usable.any() else 1.0)
     steps = found[:, np.newaxis] if found.ndim else found
     with np.errstate(over="ignore"):
         high = np.clip(np.rint(real / steps), -127, 127)
