@@ -9,7 +9,6 @@ from bitfabric.quant.arrays import check_integers
 from bitfabric.quant.errors import ParameterError
 
 Ints = NDArray[np.int64]
-PRECISIONS = (8, 4, 0)
 # More than any machine holds: keeps ceil(share * tokens) exact.
 TOKENS_MAX = 2**20
 
@@ -25,7 +24,7 @@ def check_bits(name: str, bits: ArrayLike, size: int | None = None) -> Ints:
     array = check_integers(name, bits).astype(np.int64)
     if array.ndim != 1 or (size is not None and array.size != size):
         raise ParameterError(name, array.shape, f"of shape ({'tokens' if size is None else size},)")
-    wrong = array[~np.isin(array, PRECISIONS)]
+    wrong = array[(array != 8) & (array != 4) & (array != 0)]
     if wrong.size:
         raise ParameterError(name, int(wrong[0]), "8, 4 or 0 for each token")
     return array
