@@ -27,7 +27,7 @@ class Requantizer(Block):
     acc_bits : int
         Width of accumulator and bias, 8 to 32.
     out_bits : int
-        Width of the integers that come out, 2 to 16.
+        Width of the integers that come out, 2 to 24.
     multiplier_bits : int
         Width of the multiplier, 1 to 31.
     shift_bits : int
@@ -63,7 +63,7 @@ class Requantizer(Block):
         self, *, acc_bits: int = 32, out_bits: int = 8, multiplier_bits: int = 31, shift_bits: int = 6
     ) -> None:
         self.acc_bits = check_range("acc_bits", acc_bits, 8, 32)
-        self.out_bits = check_range("out_bits", out_bits, 2, 16)
+        self.out_bits = check_range("out_bits", out_bits, 2, 24)
         self.multiplier_bits = check_range("multiplier_bits", multiplier_bits, 1, 31)
         self.shift_bits = check_range("shift_bits", shift_bits, 1, 6)
         super().__init__(

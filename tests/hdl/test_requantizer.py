@@ -102,6 +102,8 @@ def test_random(hold, count):
         {"acc_bits": 8, "out_bits": 16, "multiplier_bits": 4, "shift_bits": 6},
         {"acc_bits": 20, "out_bits": 4, "multiplier_bits": 16, "shift_bits": 5},
         {"acc_bits": 32, "out_bits": 16, "multiplier_bits": 31, "shift_bits": 6},
+        {"acc_bits": 26, "out_bits": 24, "multiplier_bits": 16, "shift_bits": 6},
+        {"acc_bits": 8, "out_bits": 24, "multiplier_bits": 1, "shift_bits": 1},
     ],
 )
 def test_other_widths(widths):
@@ -134,8 +136,8 @@ def test_golden(low, high):
     [
         ("acc_bits", 7, 8, 32),
         ("acc_bits", 33, 8, 32),
-        ("out_bits", 1, 2, 16),
-        ("out_bits", 17, 2, 16),
+        ("out_bits", 1, 2, 24),
+        ("out_bits", 25, 2, 24),
         ("multiplier_bits", 0, 1, 31),
         ("multiplier_bits", 32, 1, 31),
         ("shift_bits", 0, 1, 6),
