@@ -20,10 +20,11 @@ class Sender(Block):
     """Send bands of results as they are offered, a packet per query, and the list when told so.
 
     A query's packet has ``head_size`` bytes, cut from the ports' words of R bytes into beats of S by a ``Gearbox``;
-    bytes beyond it are 0. Its descriptor is offered no later than its first beat, and neither stream waits for the
-    other for more than the next packet. See ``RowSender``, ``ListSender``; ``sim/cycles/dtqatten_output.py`` has the
-    exact times while neither stream stalls: ``max(ceil(d / R), ceil(d / S))`` cycles per query, one more at most
-    where R is the wider one [derived].
+    bytes beyond it are 0. Its descriptor is offered no later than its first beat; the next query's first word waits
+    until it was taken. While neither stream stalls a query takes ``max(ceil(d / R), ceil(d / S))`` cycles, one more at
+    most and only where R < S [derived], and a band pauses the reads for a cycle; a band accepted in cycle a has its
+    first word in the gearbox after a + 1 + ``RowSender.LATENCY``. ``sim/cycles/dtqatten_output.py`` has the exact
+    times. The list follows from the second cycle on after the last beat, or after ``finish`` if that is later.
 
     Parameters
     ----------
@@ -43,7 +44,7 @@ class Sender(Block):
     list_valid, list_position, list_id, list_bits, list_value : In
         Write an entry of the list; see ``ListSender``.
     finish : In(1)
-        Strobe: send the list. Not before the last band was accepted and the last entry was written.
+        Strobe: send the list. Not before the last band is accepted and the last entry written.
     o : Out(stream of beat_layout)
         Packets.
     desc : Out(stream of DESCRIPTOR)
