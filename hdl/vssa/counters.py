@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib.wiring import In, Out
 
@@ -33,7 +31,7 @@ class VssaCounters(Block):
         PEs at work two cycles before.
     working, stalled : Out(32)
         PE-cycles of the tile with valid operands and the MAC at work, and idle. Complete three cycles after the
-        tile's last one, until the third cycle of the next tile's steps.
+        tile's last one, until the next tile's first one, that cycle included.
 
     Raises
     ------
@@ -91,11 +89,10 @@ class VssaCounters(Block):
             ]
         working = Signal(range(self._most + 1), reset_less=True)
         present = Signal(range(self._most + 1), reset_less=True)
-        first_at_work = [self.first, *(Signal(name=f"first_{lag}") for lag in (1, 2))]
-        m.d.sync += [late.eq(early) for early, late in pairwise(first_at_work)]
+        # `at_work` lags, but it is 0 between tiles: both counts may start in the same cycle.
         m.d.sync += [
             present.eq(Mux(self.first, 0, present) + valid),
-            working.eq(Mux(first_at_work[-1], 0, working) + self.at_work),
+            working.eq(Mux(self.first, 0, working) + self.at_work),
         ]
         m.d.comb += [self.working.eq(working), self.stalled.eq((present - working)[: len(present)])]
         return m
