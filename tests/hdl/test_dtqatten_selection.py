@@ -146,7 +146,7 @@ def test_blocks_in_a_row(tokens_max, lanes):
 
 
 def test_saturated_tokens_are_ties():
-    config = DtqattenConfig.preset("tiny", columns=64, tokens_max=4)
+    config = DtqattenConfig.preset("tiny", columns=64, tokens_max=16)  # a key fills its digits
     course = Course(config, np.random.default_rng(0))
     course.begin([2, 0, 3, 1])
     most = 65535 * 64
