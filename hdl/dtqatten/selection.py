@@ -120,10 +120,8 @@ class Selection(Block):
         # Ask for words. An add given with `start` lands in cycle 2, the first read is in cycle 3.
         settle, pause = Signal(ImportanceMemory.LATENCY - 1), Signal(TopK.GAP)
         reading, last, ended = Signal(), Signal(), Signal()
-        index, word = (
-            Signal(range(digits)),
-            Signal(word_bits),
-        )  # of the digit, the first one is 0; of the word
+        index = Signal(range(digits))  # of the digit; 0 is the most significant one
+        word = Signal(word_bits)
         left = Signal(config.count_bits)  # positions from this word on
         m.d.comb += [last.eq(left <= lanes), memory.word_en.eq(reading), memory.word.eq(word)]
         m.d.sync += [
