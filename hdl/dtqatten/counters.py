@@ -33,7 +33,7 @@ class Counters(Block):
         The importance is complete, results are still in arrays.
     tile_en, tile_pv, tile_floor, tile_working, tile_stalled : In
         Of each unload port, one after the other: a tile has left, and what its PEs did.
-    {name} : Out(32)
+    {name}_count : Out(32)
         A counter each.
     """
 
@@ -54,7 +54,7 @@ class Counters(Block):
                 "tile_floor": In(2 * ports),
                 "tile_working": In(COUNT_BITS * ports),
                 "tile_stalled": In(COUNT_BITS * ports),
-                **{name: Out(COUNT_BITS) for name in self._names},
+                **{f"{name}_count": Out(COUNT_BITS) for name in self._names},
             }
         )
 
@@ -62,9 +62,9 @@ class Counters(Block):
         """Add to each counter what the cycle brings; what looked like the end is a stall when work goes on."""
         m = Module()
         config = self._config
-        counts = {name: Signal(COUNT_BITS, name=f"{name}_count", reset_less=True) for name in self._names}
+        counts = {name: Signal(COUNT_BITS, name=f"{name}_now", reset_less=True) for name in self._names}
         for name, count in counts.items():
-            m.d.comb += getattr(self, name).eq(count)
+            m.d.comb += getattr(self, f"{name}_count").eq(count)
         opened, active = Signal(), Signal()
         m.d.comb += active.eq(self.qk_arrays.any() | self.pv_arrays.any())
         with m.If(self.start):

@@ -47,6 +47,11 @@ ERRORS = {
 RUNNING_ERRORS = ("bad_counts", "bad_index", "bad_precision", "framing")
 
 
+def counter_register(name: str) -> str:
+    """Return the register of a counter: ``_cycles`` tells those of cycles."""
+    return name if "tiles" in name else f"{name}_cycles"
+
+
 def dtqatten_registers(config: DtqattenConfig, name: str = "dtqatten") -> RegisterMap:
     """Return the register map of the machine ``name``."""
 
@@ -140,11 +145,6 @@ def dtqatten_registers(config: DtqattenConfig, name: str = "dtqatten") -> Regist
                 "next_base",
                 "the next list: 8 bytes a kept token: id (16 bits), precision (8 bits), importance (from bit 32)",
             ),
-            *(
-                Register.value(f"{name}_cycles", "ro", text)
-                for name, text in counters.items()
-                if "tiles" not in name
-            ),
-            *(Register.value(name, "ro", text) for name, text in counters.items() if "tiles" in name),
+            *(Register.value(counter_register(name), "ro", text) for name, text in counters.items()),
         ],
     )
