@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from bitfabric.quant.dtqatten import counts, importance, select_top
-from bitfabric.quant.dtqatten_attention import BlockResult, attend, attention
+from bitfabric.quant.dtqatten_attention import BlockResult, attend, attention, row_factors
 from bitfabric.quant.dtqatten_parameters import AttentionParameters
 from bitfabric.quant.dtqatten_tokens import SCALES, AttentionInputs, quantize_attention
 from bitfabric.quant.errors import ParameterError
@@ -118,6 +119,33 @@ def test_against_scalar_integers(seed: int, per_token: bool) -> None:
             outputs, probabilities = scalar_row(q, head, case["parameters"], case["ids"].tolist(), causal)
             assert found.outputs[h, q].tolist() == outputs
             assert found.softmax.probabilities[h, q].tolist() == probabilities
+
+
+@pytest.mark.parametrize("per_token", [False, True])
+def test_row_factors_are_exact(per_token: bool) -> None:
+    rng = np.random.default_rng(8)
+    parameters = machine_case(1, per_token)["parameters"]
+    for out_multiplier in (1, 33333, 65535):
+        parameters = replace(parameters, out_multiplier=out_multiplier)
+        sums, numerator_sums = rng.integers(65536, 2**26, 300), rng.integers(255, 255 * 1024, 300)
+        largest = np.r_[1, 65535, rng.integers(1, 65536, 298)]
+        multipliers, shifts = row_factors(numerator_sums, sums, largest, parameters)
+        for i in range(300):
+            ro, eo = scalar_reciprocal(int(numerator_sums[i]))
+            if per_token:
+                (r, e), (_, ef) = scalar_reciprocal(int(sums[i])), scalar_reciprocal(int(largest[i]))
+                ro, eo = half_up(((int(largest[i]) << 16) >> ef) * r, 17), e - ef + 16
+            assert multipliers[i] == max(1, half_up(out_multiplier * ro, 16))
+            assert shifts[i] == min(63, parameters.out_shift + eo)
+        assert 1 <= multipliers.min() <= multipliers.max() < 2**17
+
+
+def test_equally_important_tokens_stay_by_id() -> None:
+    zeros = np.zeros((1, 4, 2), np.int8)
+    parameters = AttentionParameters(score_shift=10, out_multiplier=40000, out_shift=16)
+    found = attention(zeros, zeros, zeros, bits=[8] * 4, parameters=parameters, k0=2, k1=1, ids=[7, 2, 9, 3])
+    assert found.bits.tolist() == [0, 8, 0, 4]
+    assert found.next_ids.tolist() == [3, 2]
 
 
 def real_case(tokens: int, scales: str, seed: int = 0, heads: int = 2, d: int = 32) -> AttentionInputs:

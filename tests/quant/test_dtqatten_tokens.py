@@ -105,6 +105,16 @@ def test_a_multiplier_that_rounds_up_to_2_16() -> None:
     assert (made.out_multiplier, made.out_shift) == (2**15, 20)
 
 
+def test_the_least_factor() -> None:
+    made = attention_parameters(1.0, 1.0, 2.0**-62, 1e-3, 1.0)
+    assert (made.out_multiplier, made.out_shift) == (1, 63)
+    made = attention_parameters(1.0, 1.0, 65535.0, 1e-3, 1.0)
+    assert (made.out_multiplier, made.out_shift) == (65535, 1)
+    with pytest.raises(ParameterError) as refused:
+        attention_parameters(1.0, 1.0, 2.0**-64, 1e-3, 1.0)
+    assert refused.value.name == "out factor"
+
+
 X = np.ones((1, 2, 3))
 GOOD = {"score_shift": 1, "out_multiplier": 1, "out_shift": 1}
 
