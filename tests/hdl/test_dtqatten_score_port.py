@@ -17,23 +17,9 @@ from bitfabric.sim.vector_runner import run_vectors
 from bitfabric.sim.vectors import VectorJob
 
 LATENCY = 5  # from the bus to the write; binding for the machine's cycle model
-ODD = {
-    "rows": 3,
-    "columns": 5,
-    "tokens_max": 32,
-    "head_size_max": 9,
-    "line_elements": 4,
-    "axis_data_bits": 64,
-}
-WIDE = {
-    "rows": 16,
-    "columns": 18,
-    "tokens_max": 48,
-    "head_size_max": 32,
-    "line_elements": 8,
-    "axis_data_bits": 128,
-}
-ONE = {"rows": 1, "columns": 1, "tokens_max": 7, "head_size_max": 1, "line_elements": 1, "axis_data_bits": 64}
+ODD = {"rows": 3, "columns": 5, "tokens_max": 32, "head_size_max": 9}
+WIDE = {"rows": 16, "columns": 18, "tokens_max": 48, "head_size_max": 32}
+ONE = {"rows": 1, "columns": 1, "tokens_max": 7, "head_size_max": 1}
 FULL_SUMS = {"rows": 4, "columns": 3, "tokens_max": 13, "head_size_max": 256, "unload_ports": 1}
 
 
@@ -176,9 +162,8 @@ class Bench:
             self.busy[band] = self.cycle + LATENCY + (row > 0) * 100
             if row == 0:
                 self.pending["done", self.cycle + LATENCY + 1] = band
-            following = {} if row == 0 else {"i_next_band": band, "i_next_position": max(key - 1, 0)}
-            following["i_next_position"] = min(
-                following.get("i_next_position", rng.integers(config.tokens_max)), config.tokens_max - 1
+            following = (
+                {"i_next_band": band, "i_next_position": min(key - 1, config.tokens_max - 1)} if row else {}
             )
             self.tick(
                 i_valid=1,
