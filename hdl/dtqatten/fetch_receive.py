@@ -23,6 +23,9 @@ def receiver_outputs(config: DtqattenConfig) -> dict[str, Member]:
     words = -(-config.head_size_max // config.axis_bytes)
     return {
         "scale_en": Out(1),
+        "scale_position": Out(config.id_bits),
+        "scale_band": Out(address_bits(config.bands_max)),
+        "scale_lane": Out(address_bits(config.columns)),
         "scale_q": Out(SCALE_BITS),
         "scale_k": Out(SCALE_BITS),
         "scale_v": Out(SCALE_BITS),
@@ -30,11 +33,10 @@ def receiver_outputs(config: DtqattenConfig) -> dict[str, Member]:
         "kq_bank": Out(1),
         "kq_word": Out(address_bits(words)),
         "kq_data": Out(config.axis_data_bits),
-        "position": Out(config.id_bits),
-        "tile": Out(address_bits(config.tiles_max)),
-        "row": Out(address_bits(config.rows)),
-        "band": Out(address_bits(config.bands_max)),
-        "lane": Out(address_bits(config.columns)),
+        "kq_tile": Out(address_bits(config.tiles_max)),
+        "kq_lane": Out(address_bits(config.rows)),
+        "kq_band": Out(address_bits(config.bands_max)),
+        "kq_band_lane": Out(address_bits(config.columns)),
         "qk_loaded": Out(1),
     }
 
@@ -65,10 +67,12 @@ class Receiver(Block):
         Strobe: a packet's last word is taken.
     scale_en, scale_q, scale_k, scale_v : Out
         A token's scales.
+    scale_position, scale_band, scale_lane : Out
+        Its position, its band of C queries and lane there.
     kq_en, kq_bank, kq_word, kq_data : Out
         A word of K (bit 0) or Q (bit 1), for the head's parity, and which word of the vector it is.
-    position, tile, row, band, lane : Out
-        Where K, Q or scales belong: a position, its tile of R keys and row there, its band of C queries and lane there.
+    kq_tile, kq_lane, kq_band, kq_band_lane : Out
+        The token's tile of R keys and lane there, its band of C queries and lane there.
     values : Out(stream.Signature(packet_layout(S)))
         V: a packet a position.
     qk_loaded : Out(1)
@@ -177,8 +181,8 @@ class Receiver(Block):
             m.d.sync += position.eq(Mux(last, 0, position + 1))
         parts = []
         for name, outer_port, inner_port, size in (
-            ("key", self.tile, self.row, config.rows),
-            ("query", self.band, self.lane, config.columns),
+            ("key", self.kq_tile, self.kq_lane, config.rows),
+            ("query", self.kq_band, self.kq_band_lane, config.columns),
         ):
             outer = Signal(len(outer_port), name=f"{name}_outer")
             inner = Signal(len(inner_port), name=f"{name}_inner")
@@ -207,7 +211,9 @@ class Receiver(Block):
         held = Signal(len(where), reset_less=True)
         data = Signal.like(self.kq_data, reset_less=True)
         m.d.comb += [
-            Cat(self.position, self.tile, self.row, self.band, self.lane).eq(held),
+            Cat(self.scale_position, self.kq_tile, self.kq_lane, self.kq_band, self.kq_band_lane).eq(held),
+            self.scale_band.eq(self.kq_band),
+            self.scale_lane.eq(self.kq_band_lane),
             self.kq_data.eq(data),
             # The beat of scales passes as it is: two words of the host's memory.
             Cat(self.scale_q, self.scale_k, self.scale_v).eq(data[: 3 * SCALE_BITS]),

@@ -20,8 +20,7 @@ def value_outputs(config: DtqattenConfig) -> dict[str, Member]:
     return {
         "v_en": Out(1),
         "v_bank": Out(1),
-        "v_group": Out(address_bits(config.token_groups_max)),
-        "v_slot": Out(address_bits(config.line_elements)),
+        "v_position": Out(config.id_bits),
         "v_tile": Out(address_bits(config.channel_tiles_max)),
         "v_data": Out(8 * config.rows),
         "v_loaded": Out(1),
@@ -42,9 +41,8 @@ class ValueWriter(Block):
         Level: positions of a head.
     i : In(stream.Signature(packet_layout(S)))
         A packet a position.
-    v_en, v_bank, v_group, v_slot, v_tile, v_data : Out
-        R channels, tile ``v_tile`` of them, of a position: its word of E positions and its place there, for the head's
-        parity.
+    v_en, v_bank, v_position, v_tile, v_data : Out
+        R channels, tile ``v_tile`` of them, of a position, for the head's parity.
     v_loaded : Out(1)
         Strobe: a head's last word was written in the cycle before.
     """
@@ -67,25 +65,18 @@ class ValueWriter(Block):
         config = self._config
         gearbox = place(m, "gearbox", Gearbox(config.axis_bytes, config.rows))
         connect_stream(m, self.i, gearbox.i)
-        position, last = Signal(config.id_bits), Signal()
+        last = Signal()
         m.d.comb += [
             gearbox.o.ready.eq(1),
             self.v_en.eq(gearbox.o.valid),
             self.v_data.eq(gearbox.o.payload.data),
-            last.eq(position == self.kept - 1),
+            last.eq(self.v_position == self.kept - 1),
         ]
         m.d.sync += self.v_loaded.eq(self.v_en & gearbox.o.payload.last & last)
         with m.If(self.v_en):
             m.d.sync += self.v_tile.eq(self.v_tile + 1)
             with m.If(gearbox.o.payload.last):
-                m.d.sync += [self.v_tile.eq(0), position.eq(position + 1), self.v_slot.eq(self.v_slot + 1)]
-                with m.If(self.v_slot == config.line_elements - 1):
-                    m.d.sync += [self.v_slot.eq(0), self.v_group.eq(self.v_group + 1)]
+                m.d.sync += [self.v_tile.eq(0), self.v_position.eq(self.v_position + 1)]
                 with m.If(last):
-                    m.d.sync += [
-                        position.eq(0),
-                        self.v_slot.eq(0),
-                        self.v_group.eq(0),
-                        self.v_bank.eq(~self.v_bank),
-                    ]
+                    m.d.sync += [self.v_position.eq(0), self.v_bank.eq(~self.v_bank)]
         return m

@@ -53,14 +53,12 @@ class Fetcher(Block):
         See ``ListReader``.
     list_done : Out(1)
         Strobe: the table holds the list; not with ``carry``.
-    scale_en, scale_q, scale_k, scale_v : Out
-        A token's scales, at ``position``, ``band``, ``lane``.
-    kq_en, kq_bank, kq_word, kq_data : Out
-        A word of S elements of K (bit 0; at ``tile``, ``row``) or Q (bit 1; at ``band``, ``lane``), see ``Receiver``.
-    position, tile, row, band, lane : Out
-        Where the scales or the word belong.
-    v_en, v_bank, v_group, v_slot, v_tile, v_data : Out
-        See ``ValueWriter``.
+    scale_en, scale_position, scale_band, scale_lane, scale_q, scale_k, scale_v : Out
+        A token's scales.
+    kq_en, kq_bank, kq_tile, kq_lane, kq_band, kq_band_lane, kq_word, kq_data : Out
+        A word of S elements of K (bit 0) or Q (bit 1), see ``Receiver``.
+    v_en, v_bank, v_position, v_tile, v_data : Out
+        A word of R channels of V, see ``ValueWriter``.
     qk_loaded, v_loaded : Out(1)
         Strobes: in the cycle before, a head's last word of Q, of V, was written.
     bad_index, bad_precision, bad_counts, framing_error : Out(1)
