@@ -27,7 +27,7 @@ class VssaArray(Block):
     ``released`` is high in the cycle in which the tile's last word is read: T - 2, or the one in which element
     (W' - 1)E - 1 of W' words enters. The last step ends in cycle F.
 
-    Sources: Section 8 of the design [paper]; the cycles [ours].
+    Source: design section 8; the step rule [paper], the cycles [ours].
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib.wiring import In, Out
 
 from bitfabric.hdl.block import Block
@@ -161,11 +161,16 @@ class VssaPe(Block):
         m.d.comb += product.eq(
             _gated(_nibble(a, low_a, self.a_unsigned), self.enabled) * _nibble(b, low_b, self.b_unsigned)
         )
-        # An AND-OR of the three places is smaller than two multiplexers in a row.
-        places = Signal(3)
-        m.d.comb += places.eq(Cat(low_a & low_b, low_a ^ low_b, ~(low_a | low_b)))
-        placed = [_gated(product, here) << NIBBLE_BITS * n for n, here in enumerate(places)]
-        addend = (placed[0] | placed[1] | placed[2])[:ADDEND_BITS].as_signed()
+        # An AND-OR of the three places is smaller than two multiplexers in a row. The signs are signals so that
+        # simulators see them repeated, not bit after bit of a vector.
+        placed = []
+        for nibbles, chosen in enumerate((low_a & low_b, low_a ^ low_b, ~(low_a | low_b))):
+            here, sign = Signal(name=f"here_{nibbles}"), Signal(name=f"sign_{nibbles}")
+            m.d.comb += [here.eq(chosen), sign.eq(here & product[-1])]
+            magnitude = product[:-1] & here.replicate(PRODUCT_BITS - 1)
+            low = Cat(Const(0, NIBBLE_BITS * nibbles), magnitude)
+            placed.append(Cat(low, sign.replicate(ADDEND_BITS - len(low))))
+        addend = (placed[0] | placed[1] | placed[2]).as_signed()
         m.d.sync += acc.eq(Mux(self.shift, self.acc_in, acc + addend))
         return m
 
