@@ -121,17 +121,29 @@ class SoftmaxDivider(Block):
         totals, _ = self._walk(m, "totals", self.totals_en, self.totals_band, self.totals_columns)
         start_late, active_late = Signal(), Signal()
         sum_late = Signal(sum_bits, reset_less=True)
-        largest = self._hold(m, "largest_hold", self.largest, start_late, active_late)[:SCALE_BITS]
         m.d.sync += [
             start_late.eq(self.sums_en),
             active_late.eq(sums.active),
             # S is complete a cycle before mx; from here on they are in step.
             sum_late.eq(self._hold(m, "sums_hold", self.sums, self.sums_en, sums.active)[:sum_bits]),
         ]
-        total = self._hold(m, "totals_hold", self.totals, self.totals_en, totals.active)[:total_bits]
+        others = Signal(self._config.columns * len(other_unit.x))
+        other_start, other_step = Signal(), Signal()
+        m.d.comb += [
+            others.eq(
+                Mux(
+                    self.per_token,
+                    self._widened(self.largest, len(other_unit.x)),
+                    self._widened(self.totals, len(other_unit.x)),
+                )
+            ),
+            other_start.eq(Mux(self.per_token, start_late, self.totals_en)),
+            other_step.eq(Mux(self.per_token, active_late, totals.active)),
+        ]
+        other = self._hold(m, "others_hold", others, other_start, other_step)[: len(other_unit.x)]
         m.d.comb += [
             sum_unit.x.eq(sum_late),
-            other_unit.x.eq(Mux(self.per_token, Cat(largest[0] | ~largest.any(), largest[1:]), total)),
+            other_unit.x.eq(Cat(other[0] | ~other.any(), other[1:])),
         ]
 
         late = self.LATENCY - 1  # from the walk to the reciprocals
@@ -181,6 +193,14 @@ class SoftmaxDivider(Block):
         with m.Elif(active):
             m.d.sync += [active.eq(~last), lane.eq(lane + 1), left.eq(left - 1)]
         return Walk(active, last, lane, held), count
+
+    def _widened(self, lanes: Signal, width: int) -> Value:
+        """Return the queries' values, each of ``width`` bits."""
+        size = len(lanes) // self._config.columns
+        return Cat(
+            Cat(lanes[size * number : size * (number + 1)], Const(0, width - size))
+            for number in range(self._config.columns)
+        )
 
     def _hold(self, m: Module, name: str, lanes: Signal, start: Value, step: Value) -> Signal:
         """Return a copy of ``lanes``, made at ``start``, that goes down by a lane with each ``step``."""

@@ -39,7 +39,7 @@ class SoftmaxReader(Block):
     max_en, max_band : Out
         Ask for a band's maxima.
     max_data, max_valid : In
-        Those of the ports a cycle later, query 0 of port 0 lowest, and whether a port has any.
+        Those of the ports a cycle later, query 0 of port 0 lowest, and whether a port has any; port 0 always has.
     read_en : Out(P)
         Ask a port for scores.
     read_band, read_slot : Out
@@ -184,8 +184,8 @@ class SoftmaxReader(Block):
                 continue
             first, second = (Signal(signed(SCORE_BITS), name=f"maximum_{lane}_{number}") for number in (0, 1))
             m.d.comb += [first.eq(parts[0]), second.eq(parts[1])]
-            valid = self.max_valid
-            found.append(Mux(valid[1] & (~valid[0] | (second > first)), second, first))
+            # Port 0 has a tile of every band, its first.
+            found.append(Mux(self.max_valid[1] & (second > first), second, first))
         m.d.sync += asked.eq(self.max_en)
         with m.If(asked):
             m.d.sync += maximum.eq(Cat(found))

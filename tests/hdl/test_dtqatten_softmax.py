@@ -61,8 +61,11 @@ class Bench:
         found = {p: self.lanes([], SCORE_BITS) for p in range(self.config.unload_ports)} | given
         return sum(value << (size * port) for port, value in found.items())
 
-    def group(self, m, per_token, bands, gaps):
-        """Add bands (number, queries), each offered a while after the one before could be."""
+    def group(self, m, per_token, bands, gaps, unscaled=False):
+        """Add bands (number, queries), each offered a while after the one before could be.
+
+        ``unscaled``: every token's scale is 0, which a host must not give; then mx counts as 1.
+        """
         config, rng = self.config, self.rng
         sv = rng.integers(1, 65536, m) >> rng.integers(0, 17, m) if per_token else None
         sv = None if sv is None else np.maximum(sv, 1)
@@ -78,7 +81,7 @@ class Bench:
             for start, position in enumerate(rng.permutation(m), 1):
                 self.put(self.inputs, "scale_en", start, 1)
                 self.put(self.inputs, "scale_position", start, int(position))
-                self.put(self.inputs, "scale_v", start, int(sv[position]))
+                self.put(self.inputs, "scale_v", start, 0 if unscaled else int(sv[position]))
         timer = SoftmaxTimer(config, m, per_token)
         free = start + 1  # from here on; before the group it is ready as well
         ends = 0
@@ -93,7 +96,7 @@ class Bench:
                 self.put(self.inputs, "band_columns", cycle, queries)
             for cycle in range(times.taken + 1, timer.earliest):
                 self.put(self.expected, "band_ready", cycle, 0)
-            self.band(m, parameters, band, queries, times)
+            self.band(m, parameters, band, queries, times, unscaled)
             free = times.taken + 1
             ends = max(ends, times.numerators_done, times.factors_done)
         length = ends + 2
@@ -107,12 +110,14 @@ class Bench:
                 self.put(self.inputs, name, cycle, value)
         self.cycles += length
 
-    def band(self, m, parameters, band, queries, times):
+    def band(self, m, parameters, band, queries, times, unscaled):
         config = self.config
         rows, port_count = config.rows, config.unload_ports
         t = scores(self.rng, queries, m)
         found = softmax(t)
         a, largest = numerators(found.exponents, parameters.sv)
+        if unscaled:
+            a, largest = np.zeros_like(a), np.ones_like(largest)
         multipliers, shifts = row_factors(a.sum(axis=-1), found.sums, largest, parameters)
         tile = np.arange(m) // rows
         port, slot = tile % port_count, tile // port_count * rows + np.arange(m) % rows
@@ -202,7 +207,7 @@ def bands(rng, config, m, count):
     "parameters",
     [
         {"rows": 3, "columns": 3, "tokens_max": 16, "unload_ports": 2},
-        {"rows": 2, "columns": 5, "tokens_max": 37, "unload_ports": 1},
+        {"rows": 2, "columns": 5, "tokens_max": 23, "unload_ports": 1},
         {"rows": 1, "columns": 1, "tokens_max": 7, "unload_ports": 2},
         {"rows": 4, "columns": 2, "tokens_max": 1, "unload_ports": 2},
     ],
@@ -219,6 +224,7 @@ def test_every_output_in_every_cycle(parameters):
                 count = 2 * -(-m // config.columns) if m > 8 else 7
                 gaps = rng.choice([0, 1, 2, 5, m, 2 * m + 20], count) if late else np.zeros(count, int)
                 bench.group(m, per_token, bands(rng, config, m, count), gaps.tolist())
+    bench.group(most, True, bands(rng, config, most, 3), [0, 0, 0], unscaled=True)
     emitted = emit(SoftmaxUnit(config), "softmax")
     job = bench.job(emitted.ports)
     assert set(job.expected) == {p["name"] for p in emitted.ports if p["direction"] == "output"}
