@@ -29,7 +29,7 @@ class BandOrder(Block):
     band_high : In
         Bands with a token of 8 bits.
     tiles : In
-        Tiles of a band; must be known when the first one is done.
+        Tiles of a band; 0 until it is known.
     open : In(1)
         Level: the first band of a head may be offered.
     done, done_band : In
@@ -81,14 +81,15 @@ class BandOrder(Block):
         high, first_band = Signal(init=1), Signal(init=1)
         band, band_first = Signal(width), Signal(config.count_bits + config.columns.bit_length())
         head = Signal(len(self.heads))
-        there, last, moves = Signal(), Signal(), Signal()
+        there, complete, last, moves = Signal(), Signal(), Signal(), Signal()
         running = Signal()
         m.d.comb += [
             running.eq(self.start & ~self.finished),
             self.finished.eq(self.start & (head == self.heads)),
             there.eq(Array(self.band_high)[band] == high),
             last.eq(band_first + config.columns >= self.kept),
-            self.valid.eq(running & there & (counts[band] == self.tiles) & (self.open | ~first_band)),
+            complete.eq((counts[band] == self.tiles) & (self.tiles != 0)),
+            self.valid.eq(running & there & complete & (self.open | ~first_band)),
             moves.eq(running & Mux(there, self.valid & self.ready, 1)),
             self.band.eq(band),
             self.first.eq(band_first),
