@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import re
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,7 +86,7 @@ class Emitter:
 
     def convert_top(self, block: Block) -> str:
         """Return the RTLIL text of ``block`` and everything below it."""
-        with placing(self):
+        with placing(self), _collector_at_rest():
             self._convert(block, self.prefix)
         # Children were finished before their parents; the top comes last.
         return "\n".join(module.rtlil for module in self.modules.values())
@@ -117,6 +120,22 @@ class Emitter:
             )
             for key, module in self.modules.items()
         ]
+
+
+@contextlib.contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """Keep Python from looking for garbage meanwhile.
+
+    A conversion makes millions of objects that live until its end; looking through them again and again takes a sixth
+    of its time for small designs and a third for large ones.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @dataclass(frozen=True, kw_only=True)
