@@ -92,20 +92,23 @@ def test_every_waiver_is_needed_and_explained(source, lint, waivers):
     rules = re.findall(
         r"^lint_off -rule (\w+)(?: -file \"\*\" -match \"(.*)\")?$", "".join(groups), re.MULTILINE
     )
-    waived = [warning for variant in VARIANTS for warning in lint(source(*variant), waivers=False)]
-    for rule, pattern in rules:
-        matching = fnmatch.filter(waived, f"{rule}: {pattern or '*'}")
-        assert matching, rule
-    assert {warning.split(":")[0] for warning in waived} == {rule for rule, _ in rules}
+    assert rules
+    # What no rule waives, the lint above finds; so it is enough to go on until each has met something to waive.
+    unmet = {f"{rule}: {pattern or '*'}" for rule, pattern in rules}
+    for variant in sorted(VARIANTS, key=lambda variant: variant[0] in DESIGNS):
+        if unmet:
+            waived = lint(source(*variant), waivers=False)
+            unmet -= {rule for rule in unmet if fnmatch.filter(waived, rule)}
+    assert not unmet
 
 
-def check_netlist(path, top):
-    run_yosys(
-        [f"read_verilog {path}", f"hierarchy -check -top {top}", "proc", "flatten", "check -assert", NO_LATCH]
-    )
+def check_netlist(path, top, *steps, outputs=()):
+    """Find latches, loops and conflicts in the flat netlist, and take further steps with it."""
+    read = [f"read_verilog {path}", f"hierarchy -check -top {top}", "proc", "flatten"]
+    run_yosys([*read, "check -assert", NO_LATCH, *steps], outputs=outputs)
 
 
-@pytest.mark.parametrize(("name", "overrides"), VARIANTS)
+@pytest.mark.parametrize(("name", "overrides"), [item for item in VARIANTS if item[0] in BLOCKS])
 def test_no_latch_no_loop_no_conflict(name, overrides, source):
     check_netlist(source(name, overrides), name)
 
@@ -134,11 +137,11 @@ def is_clocked_memory(cell):
 
 
 def combinational_paths(path, top, scratch):
-    """Return the pairs (input port, output port) joined by a path without a flip-flop."""
+    """Return the pairs (input port, output port) joined by a path without a flip-flop; latches and loops are refused."""
     netlist = scratch / "netlist.json"
-    steps = ["proc", "flatten", "opt_dff", "memory_dff", "memory_collect", "opt_clean", "simplemap"]
-    steps.append(f"write_json {netlist}")
-    run_yosys([f"read_verilog {path}", f"hierarchy -check -top {top}", *steps], outputs=[netlist])
+    # Without the flip-flops, nearly all that is no path from port to port leads to no output and is removed with them.
+    steps = ["opt_dff", "memory_dff", "memory_collect", "delete t:*dff*", "opt_clean", "simplemap"]
+    check_netlist(path, top, *steps, f"write_json {netlist}", outputs=[netlist])
     module = json.loads(netlist.read_text())["modules"][top]
     follows = defaultdict(set)  # bit to the bits that depend on it in the same cycle
     for cell in module["cells"].values():
@@ -168,8 +171,8 @@ def combinational_paths(path, top, scratch):
 
 
 @pytest.mark.parametrize(("name", "overrides"), [item for item in VARIANTS if item[0] in DESIGNS])
-def test_no_input_reaches_an_output_within_a_cycle(name, overrides, source, tmp_path):
-    # So no ready waits for a valid, no valid for a ready, and the machine adds no path to its neighbours'.
+def test_no_latch_no_loop_and_no_input_reaches_an_output_within_a_cycle(name, overrides, source, tmp_path):
+    # One reading of a machine's netlist does for all. No path: so no ready waits for a valid, no valid for a ready, and the machine adds no path to its neighbours'.
     assert combinational_paths(source(name, overrides), name, tmp_path) == set()
 
 
