@@ -231,23 +231,54 @@ def run_streams(
     return result
 
 
-def simulate(block: Any, *testbenches: Callable[[Any], Any], vcd: str | None = None) -> None:
-    """Run ``testbenches`` on ``block`` with the domain ``sync`` clocked at 1 MHz.
+class Bench:
+    """Hold a block with the domain ``sync`` clocked at 1 MHz, prepared once, to be run from its initial state any time.
 
-    A block need not have that domain; an AXI top has its own one, whose clock is ``aclk``.
+    A block need not have that domain; an AXI top has its own one, whose clock is ``aclk``. To prepare a whole machine
+    takes seconds, as much as thousands of its cycles.
+
+    Members
+    -------
+    block
+        What is run; its ports are driven by testbenches.
     """
-    fragment = Fragment.get(block, None)
-    if "sync" not in fragment.domains:
-        m = Module()
-        m.domains.sync = ClockDomain("sync")
-        m.submodules.dut = fragment
-        fragment = m
-    simulator = Simulator(fragment)
-    simulator.add_clock(1e-6)
-    for testbench in testbenches:
-        simulator.add_testbench(testbench)
-    if vcd is None:
-        simulator.run()
-    else:
-        with simulator.write_vcd(vcd):
-            simulator.run()
+
+    def __init__(self, block: Any):
+        self.block = block
+        fragment = Fragment.get(block, None)
+        if "sync" not in fragment.domains:
+            m = Module()
+            m.domains.sync = ClockDomain("sync")
+            m.submodules.dut = fragment
+            fragment = m
+        self._simulator = Simulator(fragment)
+        self._simulator.add_clock(1e-6)
+        self._testbench: Callable[[Any], Any] | None = None
+
+    def run(self, testbench: Callable[[Any], Any]) -> None:
+        """Run ``testbench``, with registers and memories as they are at the start whatever ran before."""
+        if self._testbench is None:
+            self._simulator.add_testbench(self._run)
+        else:
+            self._simulator.reset()
+        self._testbench = testbench
+        self._simulator.run()
+
+    async def _run(self, ctx: Any) -> None:
+        if self._testbench is not None:
+            await self._testbench(ctx)
+
+    def run_once(self, *testbenches: Callable[[Any], Any], vcd: str | None = None) -> None:
+        """Run ``testbenches`` side by side, and nothing after them; ``vcd`` is a file for the waves."""
+        for testbench in testbenches:
+            self._simulator.add_testbench(testbench)
+        if vcd is None:
+            self._simulator.run()
+        else:
+            with self._simulator.write_vcd(vcd):
+                self._simulator.run()
+
+
+def simulate(block: Any, *testbenches: Callable[[Any], Any], vcd: str | None = None) -> None:
+    """Run ``testbenches`` on ``block`` once, as a ``Bench`` does."""
+    Bench(block).run_once(*testbenches, vcd=vcd)

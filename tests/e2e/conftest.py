@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from bitfabric.quant.gemm import acc_bits_needed
 from bitfabric.sim.case import GemmCase, random_case
 from bitfabric.sim.job import Step
 from bitfabric.sim.simulate import SimulationReport, simulate
+from bitfabric.sim.streams import Bench
 
 Campaign = Callable[..., SimulationReport]
 
@@ -190,3 +191,27 @@ class Host:
 def make_host() -> type[Host]:
     """Return the class of hosts: tests cannot import it by name."""
     return Host
+
+
+@pytest.fixture(scope="module")
+def run_host() -> Callable[..., None]:
+    """Return a function that runs ``body(host)`` on a top as it is after a reset.
+
+    Tops with equal parameters share a prepared simulation within a file: to prepare one takes longer than most tests.
+    """
+    benches: dict[tuple[type, str], Bench] = {}
+
+    def run(top: Any, body: Callable[[Host], Awaitable[None]]) -> None:
+        bench = benches.get(top.block_key)
+        if bench is None:
+            bench = benches[top.block_key] = Bench(top)
+        top._MustUse__used = True  # its equal may stand for it
+
+        async def testbench(ctx: Any) -> None:
+            host = Host(ctx, bench.block)
+            await host.reset()
+            await body(host)
+
+        bench.run(testbench)
+
+    return run

@@ -24,7 +24,6 @@ from bitfabric.sim.drift_limits import fits
 from bitfabric.sim.drift_random import random_case, random_run, random_shared
 from bitfabric.sim.job import start_writes
 from bitfabric.sim.simulate import simulate
-from bitfabric.sim.streams import simulate as simulate_block
 
 SMALL: dict[str, Any] = {"rows": 3, "columns": 2, "segments": 16, "out_words": 512}
 # Staging memories that a sub-tensor nearly fills, so that the write-back waits for its conversion.
@@ -199,16 +198,9 @@ class Machine:
 
 
 @pytest.fixture
-def on_machine(make_host: Any) -> Callable[[Callable[[Machine], Awaitable[None]]], None]:
+def on_machine(run_host: Any) -> Callable[[Callable[[Machine], Awaitable[None]]], None]:
     def run(body: Callable[[Machine], Awaitable[None]]) -> None:
-        top = DriftTop(CONFIG)
-
-        async def testbench(ctx: Any) -> None:
-            host = make_host(ctx, top)
-            await host.reset()
-            await body(Machine(host))
-
-        simulate_block(top, testbench)
+        run_host(DriftTop(CONFIG), lambda host: body(Machine(host)))
 
     return run
 

@@ -19,7 +19,6 @@ from bitfabric.sim.drift_job import writes_of
 from bitfabric.sim.drift_random import random_case
 from bitfabric.sim.drift_records import channel_beats, output_of, stream_of
 from bitfabric.sim.job import Step, start_writes
-from bitfabric.sim.streams import simulate
 
 # Little of everything, so that each limit is near.
 CONFIG = DriftConfig.preset(
@@ -134,16 +133,9 @@ Body = Callable[[Machine], Awaitable[None]]
 
 
 @pytest.fixture
-def on_machine(make_host: Any) -> Callable[..., None]:
+def on_machine(run_host: Any) -> Callable[..., None]:
     def run(body: Body, config: DriftConfig = CONFIG) -> None:
-        top = DriftTop(config)
-
-        async def testbench(ctx: Any) -> None:
-            host = make_host(ctx, top)
-            await host.reset()
-            await body(Machine(host, config))
-
-        simulate(top, testbench)
+        run_host(DriftTop(config), lambda host: body(Machine(host, config)))
 
     return run
 

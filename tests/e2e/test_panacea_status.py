@@ -119,16 +119,9 @@ class Machine:
 
 
 @pytest.fixture
-def on_machine(make_host: Any) -> Callable[[Callable[[Machine], Awaitable[None]]], None]:
+def on_machine(run_host: Any) -> Callable[[Callable[[Machine], Awaitable[None]]], None]:
     def run(body: Callable[[Machine], Awaitable[None]]) -> None:
-        top = PanaceaTop(CONFIG)
-
-        async def testbench(ctx: Any) -> None:
-            host = make_host(ctx, top)
-            await host.reset()
-            await body(Machine(host))
-
-        simulate(top, testbench)
+        run_host(PanaceaTop(CONFIG), lambda host: body(Machine(host)))
 
     return run
 

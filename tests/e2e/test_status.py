@@ -25,21 +25,14 @@ Body = Callable[[Any, Step, Any], Awaitable[None]]
 
 
 @pytest.fixture(params=SYSTOLIC)
-def on_machine(request: pytest.FixtureRequest, make_host: Any) -> Callable[[Body], None]:
+def on_machine(request: pytest.FixtureRequest, run_host: Any) -> Callable[[Body], None]:
     config: Any = DESIGNS[request.param].config.preset("tiny")
     case = random_case(config, np.random.default_rng(3), 5, 7, 3)
     step = SIMULATED[request.param].step(config, case)
     registers = gemm_registers(config, request.param)
 
     def run(body: Body) -> None:
-        top = DESIGNS[request.param].make(config)
-
-        async def testbench(ctx: Any) -> None:
-            host = make_host(ctx, top)
-            await host.reset()
-            await body(host, step, registers)
-
-        simulate(top, testbench)
+        run_host(DESIGNS[request.param].make(config), lambda host: body(host, step, registers))
 
     return run
 
@@ -138,7 +131,7 @@ def test_resident_that_does_not_fit_is_told(make_host: Any) -> None:
 
 
 @pytest.mark.parametrize("modes", [(False, False), (False, True), (True, False), (True, True)])
-def test_next_start_at_any_cycle_of_the_end(modes: tuple[bool, bool], make_host: Any) -> None:
+def test_next_start_at_any_cycle_of_the_end(modes: tuple[bool, bool], run_host: Any) -> None:
     # A start is refused until the last beat has left and right from the cycle after it, whatever both GEMMs give.
     config: Any = DESIGNS["systolic_os"].config.preset("tiny")
     rng = np.random.default_rng(5)
@@ -148,14 +141,10 @@ def test_next_start_at_any_cycle_of_the_end(modes: tuple[bool, bool], make_host:
     ]
     started = 0
     for wait in range(30):
-        top = DESIGNS["systolic_os"].make(config)
         accepted = [False]
 
-        async def testbench(
-            ctx: Any, top: Any = top, wait: int = wait, accepted: list[bool] = accepted
-        ) -> None:
-            host = make_host(ctx, top)
-            await host.reset()
+        async def body(host: Any, wait: int = wait, accepted: list[bool] = accepted) -> None:
+            ctx, top = host.ctx, host.top
             beats = np.concatenate([step.stream for step in steps])
             ends = {len(steps[0].stream) - 1, len(beats) - 1}
             feed = [int.from_bytes(beat.tobytes(), "little") for beat in beats]
@@ -195,6 +184,6 @@ def test_next_start_at_any_cycle_of_the_end(modes: tuple[bool, bool], make_host:
             width = steps[0].expected.shape[1]
             assert b"".join(beat.to_bytes(width, "little") for beat in received) == expected, wait
 
-        simulate(top, testbench)
+        run_host(DESIGNS["systolic_os"].make(config), body)
         started += accepted[0]
     assert 0 < started < 30  # both sides of the boundary were tried

@@ -5,9 +5,10 @@ from amaranth.lib.data import ArrayLayout, StructLayout
 from amaranth.lib.wiring import In, Out
 
 from bitfabric.hdl.block import Block
+from bitfabric.hdl.common.memory import Ram
 from bitfabric.hdl.common.stream import StreamRegister, connect_stream
 from bitfabric.quant.errors import ParameterError
-from bitfabric.sim.streams import BenchTimeout, ProtocolError, run_streams, simulate
+from bitfabric.sim.streams import Bench, BenchTimeout, ProtocolError, run_streams, simulate
 
 STALLS = [(0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (0.5, 0.5)]
 
@@ -162,3 +163,25 @@ def test_bench_runs_setup_first(as_coroutine):
     result = run_streams(block, {"i": [5]}, {"o": 1}, setup=slow_setup if as_coroutine else setup)
     assert seen == [0]
     assert result.arrivals["i"] == [0 if as_coroutine else 1]
+
+
+def test_a_bench_starts_anew_each_time():
+    """Registers and memories are as at first, also after a testbench that failed half way."""
+    ram = Ram(8, 4, transparent=False)
+    bench = Bench(ram)
+    seen = []
+
+    async def testbench(ctx):
+        ctx.set(ram.read_en, 1)
+        await ctx.tick()
+        seen.append(ctx.get(ram.read_data))
+        ctx.set(ram.write_data, 77)
+        ctx.set(ram.write_en, 1)
+        await ctx.tick().repeat(2)
+        assert ctx.get(ram.read_data) == 77
+        raise KeyError("half way")
+
+    for _ in range(3):
+        with pytest.raises(KeyError):
+            bench.run(testbench)
+    assert seen == [0] * 3
