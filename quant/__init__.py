@@ -12,6 +12,7 @@ SCHEMES = {
     "panacea": "AQS-GEMM: asymmetric bit slices, frequent slices skipped and compensated exactly (golden model)",
     "drift": "precision per sub-tensor, chosen at run time from its maximum and its mean magnitude (golden model)",
     "dtqatten": "tokens at 8, 4 or 0 bits by their attention, integer softmax, attention of a block (golden model)",
+    "drq": "8 bits in the sensitive regions of a convolution's feature map, 4 bits elsewhere (golden model)",
 }
 FORMATS = {
     "int": "two's complement integers of 2 to 16 bits",
