@@ -103,9 +103,9 @@ def attention(
     reorder : bool
         Whether the next block holds 4-bit tokens before 8-bit ones.
     accumulate : bool
-        Add to the importance of earlier blocks, ``carried`` [ours], instead of starting from 0 [paper].
+        Leave the importance to the next block, which goes on from it [ours], instead of 0 [paper].
     carried : integer array, (m,), optional
-        By position, 0 to 2^32-1; 0 by default. Ignored without ``accumulate``.
+        What the block before left, its ``next_importance``: by position, 0 to 2^32-1; 0 by default.
 
     Returns
     -------
@@ -121,7 +121,7 @@ def attention(
     size = attended.outputs.shape[1]
     names = np.arange(size) if ids is None else check_ids(ids, size)
     total = importance(attended.softmax.probabilities).astype(np.int64)
-    if accumulate and carried is not None:
+    if carried is not None:
         before = check_integers("carried", carried, 0, IMPORTANCE_MAX).astype(np.int64)
         if before.shape != (size,):
             raise ParameterError("carried", before.shape, f"of shape ({size},)")
@@ -201,7 +201,7 @@ def row_factors(
     numerator_sums : integer array, (...)
         A, the row's sum of numerators; used with one scale for the layer.
     sums, largest : integer array, (...)
-        S, the row's sum of E, and mx, its largest ``E * sv / 65536``; used with scales for each token.
+        S, the row's sum of E, and mx, its largest ``E * sv / 2^22``; used with scales for each token.
     parameters : AttentionParameters
 
     Returns
@@ -218,7 +218,8 @@ def row_factors(
         r, e = reciprocal(sums)
         _, octaves = reciprocal(largest)
         fraction = (np.asarray(largest, np.int64) << 16) >> octaves
-        ro, eo = (fraction * r + 65536) >> 17, e - octaves + 16
+        # ro*2^-eo is 2^6*mx/S: S has 22 fraction bits, mx the 16 of a scale.
+        ro, eo = (fraction * r + 65536) >> 17, e - octaves + 10
     else:
         ro, eo = reciprocal(numerator_sums)
     multipliers = np.maximum(1, (parameters.out_multiplier * ro + 32768) >> 16)

@@ -71,8 +71,41 @@ def load_case(
     ParameterError
         If a scalar is none.
     """
-    arrays, flags = tuple(arrays), tuple(flags)
+    return load_arrays(path, OPERANDS, arrays, scalars, flags, holds="acts (M, K) and weights (K, N)")
+
+
+def load_arrays(
+    path: Path,
+    needed: Iterable[str],
+    arrays: Iterable[str],
+    scalars: Iterable[str],
+    flags: Iterable[str],
+    *,
+    holds: str,
+) -> dict[str, Any]:
+    """Return what a case file has: ``needed`` ones, and those of the others that are there.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    needed : iterable of str
+        Arrays, or some of the scalars.
+    arrays, scalars, flags : iterables of str
+        Whatever may be there: arrays, integers, and 0 or 1.
+    holds : str
+        What ``needed`` is, for a message.
+
+    Raises
+    ------
+    BitfabricError
+        If the file cannot be read, lacks what it needs or has something else in it.
+    ParameterError
+        If a scalar is none.
+    """
+    flags, needed = tuple(flags), tuple(needed)
     scalars = (*scalars, *flags)
+    arrays = tuple(dict.fromkeys((*(name for name in needed if name not in scalars), *arrays)))
     try:
         found = np.load(path, allow_pickle=False)
         if not isinstance(found, np.lib.npyio.NpzFile):
@@ -86,15 +119,13 @@ def load_case(
         # numpy takes any other file for a pickle and advises to trust it.
         reason = "it is no .npz file" if "contains pickled" in str(error) else str(error)
         raise BitfabricError(f"{path} cannot be read as a case file (.npz): {reason}") from error
-    missing = [name for name in OPERANDS if name not in data]
-    unknown = sorted(set(data) - {*OPERANDS, *arrays, *scalars})
+    missing = [name for name in needed if name not in data]
+    unknown = sorted(set(data) - {*arrays, *scalars})
     if missing or unknown:
         what = f"lacks {', '.join(missing)}" if missing else f"has unknown arrays {', '.join(unknown)}"
-        raise BitfabricError(
-            f"{path} {what}; a case file holds acts (M, K) and weights (K, N), and optionally "
-            f"{', '.join((*arrays, *scalars))}"
-        )
-    values: dict[str, Any] = {name: data[name] for name in (*OPERANDS, *arrays) if name in data}
+        optional = ", ".join(name for name in (*arrays, *scalars) if name not in needed)
+        raise BitfabricError(f"{path} {what}; a case file holds {holds}, and optionally {optional}")
+    values: dict[str, Any] = {name: data[name] for name in arrays if name in data}
     for name in scalars:
         if name in data:
             if data[name].size != 1 or data[name].dtype.kind not in ("iub" if name in flags else "iu"):
