@@ -170,17 +170,12 @@ class DtqattenMachine(Block):
             ),
             *(
                 getattr(operands, f"kq_{name}").eq(getattr(fetcher, f"kq_{name}"))
-                for name in ("en", "bank", "word", "data")
+                for name in ("en", "bank", "tile", "lane", "band", "band_lane", "word", "data")
             ),
-            operands.kq_tile.eq(fetcher.tile),
-            operands.kq_lane.eq(fetcher.row),
-            operands.kq_band.eq(fetcher.band),
-            operands.kq_band_lane.eq(fetcher.lane),
             *(
                 getattr(operands, f"v_{name}").eq(getattr(fetcher, f"v_{name}"))
-                for name in ("en", "bank", "tile", "data")
+                for name in ("en", "bank", "tile", "position", "data")
             ),
-            operands.v_position.eq(fetcher.v_group * self._config.line_elements + fetcher.v_slot),
         ]
 
     def _deal(
@@ -271,14 +266,12 @@ class DtqattenMachine(Block):
             softmax.out_multiplier.eq(job.result_multiplier),
             softmax.out_shift.eq(job.result_shift),
             softmax.scale_en.eq(fetcher.scale_en),
-            softmax.scale_position.eq(fetcher.position),
+            softmax.scale_position.eq(fetcher.scale_position),
             softmax.scale_v.eq(fetcher.scale_v),
-            results.scale_en.eq(fetcher.scale_en),
-            results.scale_position.eq(fetcher.position),
-            results.scale_band.eq(fetcher.band),
-            results.scale_lane.eq(fetcher.lane),
-            results.scale_q.eq(fetcher.scale_q),
-            results.scale_k.eq(fetcher.scale_k),
+            *(
+                getattr(results, f"scale_{name}").eq(getattr(fetcher, f"scale_{name}"))
+                for name in ("en", "position", "band", "lane", "q", "k")
+            ),
             results.per_token.eq(job.per_token),
             results.causal.eq(job.causal),
             results.multiplier.eq(job.score_multiplier),

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from bitfabric.hdl.arith.tree import balanced_sum
 from bitfabric.hdl.block import Block, place
-from bitfabric.hdl.common.memory import Ram
+from bitfabric.hdl.common.memory import Ram, address_bits
 from bitfabric.hdl.vssa.control import VssaControl
 from bitfabric.hdl.vssa.counters import COUNTER_BITS, VssaCounters
 from bitfabric.hdl.vssa.feed import VssaFeed, check_line_elements
@@ -102,11 +102,10 @@ class VssaArray(Block):
         self._acc_bits = check_acc_bits(acc_bits)
         self._tag_bits = check_range("tag_bits", tag_bits, 1)
         self._pe_counters = bool(pe_counters)
-        self._tile_buffer = Ram((rows + columns) * line_elements * (OPERAND_BITS + 1), words)
         super().__init__(
             {
                 "write_en": In(1),
-                "write_address": In(self._tile_buffer.address_bits),
+                "write_address": In(address_bits(words)),
                 "row_data": In(rows * line_elements * OPERAND_BITS),
                 "row_high": In(rows * line_elements),
                 "column_data": In(columns * line_elements * OPERAND_BITS),
@@ -164,7 +163,8 @@ class VssaArray(Block):
         lanes = {"row": self._rows, "column": self._columns}
         ports = [(f"{side}_{what}", count, bits) for side, count in lanes.items() for what, bits in
                  (("data", OPERAND_BITS), ("high", 1))]  # fmt: skip
-        buffer = place(m, "tile_buffer", self._tile_buffer)
+        width = (self._rows + self._columns) * self._line_elements * (OPERAND_BITS + 1)
+        buffer = place(m, "tile_buffer", Ram(width, self._words))
         m.d.comb += [
             buffer.write_en.eq(self.write_en),
             buffer.write_addr.eq(self.write_address),

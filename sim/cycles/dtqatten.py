@@ -11,11 +11,13 @@ from numpy.typing import ArrayLike
 from bitfabric.hdl.dtqatten.config import DtqattenConfig
 from bitfabric.hdl.dtqatten.registers import COUNTERS, PE_COUNTERS
 from bitfabric.quant.errors import ParameterError, check_range
+from bitfabric.sim.cycles import Cycles
 from bitfabric.sim.cycles.dtqatten_block import BlockEvents
 from bitfabric.sim.cycles.dtqatten_fetch import FetchTimes
 from bitfabric.sim.cycles.dtqatten_output import SenderTimes
 from bitfabric.sim.cycles.dtqatten_selection import topk_cycles
 from bitfabric.sim.cycles.dtqatten_tiles import HeadTiles
+from bitfabric.sim.dtqatten_case import AttentionCase
 from bitfabric.sim.job import MEMORY_LATENCY
 
 
@@ -34,7 +36,7 @@ class BlockTimes:
     Members
     -------
     counters : dict
-        The machine's counters by name, see ``hdl.dtqatten.registers``.
+        The machine's counters by name, see ``hdl.dtqatten.registers``; those of PEs are always here.
     heads : list of HeadTimes
         Head by head.
     """
@@ -108,13 +110,11 @@ def block_times(
         "select": known - select,
         "pv_left": max(0, events.results_left - select - 1),
     }
-    if config.pe_counters:
-        counters |= _pe_cycles(events, head)
+    counters |= _pe_cycles(events, head)
     times = [
         HeadTimes(qk=scored - first, pv=left - dealt) for first, scored, dealt, left in events.heads_dealt
     ]
-    order = (*COUNTERS, *(PE_COUNTERS if config.pe_counters else ()))
-    return BlockTimes(counters={name: counters[name] for name in order}, heads=times)
+    return BlockTimes(counters={name: counters[name] for name in (*COUNTERS, *PE_COUNTERS)}, heads=times)
 
 
 def _cycles(events: BlockEvents, total: int) -> dict[str, int]:
@@ -162,3 +162,37 @@ def _pe_cycles(events: BlockEvents, head: HeadTiles) -> dict[str, int]:
         if tile.floor:
             counts[f"qk_stalled_{1 << tile.floor}"] += pes.stalled
     return counts
+
+
+def case_cycles(config: DtqattenConfig, case: AttentionCase) -> Cycles:
+    """Return what the machine counts for a case; ``traffic`` holds all counters.
+
+    Raises
+    ------
+    ParameterError
+        If the machine does not take it.
+    """
+    times = block_times(
+        config,
+        high=case.high,
+        head_size=case.head_size,
+        heads=case.heads,
+        per_token=case.per_token,
+        entries=None if case.carry else case.listed.size,
+    )
+    return _cycles_of(config, times)
+
+
+def _cycles_of(config: DtqattenConfig, times: BlockTimes) -> Cycles:
+    """Return a block's counters as every design tells them."""
+    counters = times.counters
+    macs = config.arrays * config.rows * config.columns
+    working = counters["qk_working"] + counters["pv_working"]
+    return Cycles(
+        array_cycles=counters["compute"],
+        total=counters["total"],
+        utilization=working / (macs * counters["compute"]),
+        machine_utilization=working / (macs * counters["total"]),
+        breakdown={name: counters[name] for name in ("load", "compute", "stalled", "drain")},
+        traffic=counters,
+    )

@@ -258,7 +258,7 @@ class BlockEvents:
                 self._results_open[head + 1] = self.results_left
             dealt[3] = max(dealt[3], now + rows)
         else:
-            seen = now + rows + ScorePort.LATENCY + 1
+            seen = now + rows + ScorePort.LATENCY + 2
             self._scores.count(head, tile.band, self._score_tiles, seen)
             dealt[1] = max(dealt[1], now + rows)
         self._wake(seen)
