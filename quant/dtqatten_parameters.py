@@ -86,8 +86,8 @@ def attention_parameters(
 
     A scale for each token: ``sk = s_k*65535/max s_k``; ``sq`` takes in what is constant, so that
     ``sq*sk*2^-16*2^-score_shift`` is what the multiplier is above. ``sv = s_v/u``, ``u = max s_v/65535``. With
-    ``f = E*sv/65536``, ``a = 255*f/mx`` and S the sum of E, the output is ``u*sum(E*sv*v)/S =
-    (u*65536/255)*(mx/S)*sum(a*v)``, and ``ro*2^-eo`` is ``mx/S``, so ``out_multiplier*2^-(16+out_shift)`` is
+    ``f = E*sv/2^22``, ``a = 255*f/mx`` and S the sum of E, the output is ``u*sum(E*sv*v)/S =
+    (u*65536/255)*(2^6*mx/S)*sum(a*v)``, and ``ro*2^-eo`` is ``2^6*mx/S``, so ``out_multiplier*2^-(16+out_shift)`` is
     ``u*65536/(255*out_scale)``.
 
     Parameters

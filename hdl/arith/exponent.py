@@ -9,19 +9,18 @@ from amaranth.lib.wiring import In, Out
 
 from bitfabric.hdl.block import Block
 from bitfabric.quant.errors import check_range
-from bitfabric.quant.softmax import ONE, SCORE_FRACTION, exponent_table
+from bitfabric.quant.softmax import OCTAVES, ONE, SCORE_FRACTION, exponent_table
 
 EXPONENT_BITS = ONE.bit_length()
-OCTAVES = 18  # from here on even 1.0 rounds to nothing
 _REST_BITS = 6
 _SEGMENT_BITS = SCORE_FRACTION - _REST_BITS
 
 
 class Exponent(Block):
-    """Compute ``2^(-x/4096)`` with 16 fraction bits, equal to ``quant.softmax.exponent`` to the bit.
+    """Compute ``2^(-x/4096)`` with 22 fraction bits, equal to ``quant.softmax.exponent`` to the bit.
 
-    An octave is 64 straight pieces, ``y = base[s] - ((slope[s]*rest + 32) >> 6)``, and the octaves are a shift,
-    ``(y + half) >> octave`` [ours]: the multiplier is 10 x 6 bits. Both round halves up. A free-running lane:
+    An octave is 64 straight pieces, ``y = (base[s] << 6) - slope[s]*rest``, which is exact, and the octaves are a shift,
+    ``(y + half) >> octave`` [ours], which rounds halves up: the multiplier is 10 x 6 bits. A free-running lane:
     latency ``LATENCY`` cycles, one distance per cycle.
 
     Parameters
@@ -35,8 +34,8 @@ class Exponent(Block):
         Distance, 12 fraction bits.
     zero : In(1)
         Give 0 whatever the distance, as for a masked score.
-    out : Out(17)
-        0 to 65536.
+    out : Out(23)
+        0 to 2^22.
 
     Raises
     ------
@@ -55,8 +54,9 @@ class Exponent(Block):
         m = Module()
         bases, slopes = (table.tolist() for table in exponent_table())
         slope_bits = max(slopes).bit_length()
+        base_bits = max(bases).bit_length()
         # The last base, 2^15, only gives the last slope.
-        base_rom = Array(Const(base, EXPONENT_BITS) for base in bases[:-1])
+        base_rom = Array(Const(base, base_bits) for base in bases[:-1])
         slope_rom = Array(Const(slope, slope_bits) for slope in slopes)
         segment = Signal(_SEGMENT_BITS)
         octave = Signal(range(OCTAVES))
@@ -67,22 +67,20 @@ class Exponent(Block):
             nothing.eq(self.zero | (self.x[SCORE_FRACTION:] >= OCTAVES)),
         ]
 
-        base_1, base_2 = (Signal(EXPONENT_BITS, name=f"base_{i}", reset_less=True) for i in (1, 2))
+        base_1, base_2 = (Signal(base_bits, name=f"base_{i}", reset_less=True) for i in (1, 2))
         slope = Signal(slope_bits, reset_less=True)
         rest = Signal(_REST_BITS, reset_less=True)
-        fall = Signal(slope_bits, reset_less=True)
+        fall = Signal(slope_bits + _REST_BITS, reset_less=True)
         y = Signal(EXPONENT_BITS, reset_less=True)
         octaves = [Signal.like(octave, name=f"octave_{i}", reset_less=True) for i in (1, 2, 3)]
         nothings = [Signal(name=f"nothing_{i}", reset_less=True) for i in (1, 2, 3)]
-        product = Signal(slope_bits + _REST_BITS)
-        m.d.comb += product.eq(slope * rest)
         m.d.sync += [
             base_1.eq(base_rom[segment]),
             slope.eq(slope_rom[segment]),
             rest.eq(self.x[:_REST_BITS]),
             base_2.eq(base_1),
-            fall.eq((product + (1 << (_REST_BITS - 1))) >> _REST_BITS),
-            y.eq(base_2 - fall),
+            fall.eq(slope * rest),
+            y.eq((base_2 << _REST_BITS) - fall),
         ]
         for before, after in zip([octave, *octaves], octaves, strict=False):
             m.d.sync += after.eq(before)

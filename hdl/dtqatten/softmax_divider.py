@@ -13,7 +13,7 @@ from bitfabric.hdl.common.memory import address_bits
 from bitfabric.hdl.dtqatten.config import SCALE_BITS, DtqattenConfig
 from bitfabric.hdl.dtqatten.softmax_numerators import LARGEST_OCTAVE_BITS
 from bitfabric.hdl.dtqatten.softmax_taps import exponent_sum_bits, numerator_sum_bits, sum_octave_bits, taps
-from bitfabric.quant.softmax import ONE
+from bitfabric.quant.softmax import EXPONENT_FRACTION
 
 MULTIPLIER_BITS = 18  # of a row factor; 17 are used
 SHIFT_BITS = 6
@@ -35,7 +35,7 @@ class SoftmaxDivider(Block):
     a band of C' queries takes C' cycles [ours]. The sums of a band are copied when they are complete, and the next band's
     follow at least C' cycles later. A query's output factor is (M, sh) with
     ``M = (out_multiplier*r + 32768) >> 16`` and ``sh = min(63, out_shift + e)``, (r, e) the reciprocal of A, or with scales
-    for each token of S/mx: ``r = (mf*r_S + 65536) >> 17`` with ``mf = (mx << 16) >> e_mx``, ``e = e_S - e_mx + 16``. M is never
+    for each token of S/mx: ``r = (mf*r_S + 65536) >> 17`` with ``mf = (mx << 16) >> e_mx``, ``e = e_S - e_mx + 10``. M is never
     0, as r is at least 32768 [derived]. With ``sums_en`` in cycle s, query l's reciprocals are given in s + ``LATENCY`` + l,
     with scales for each token its factor in s + ``FACTOR_LATENCY_TOKEN`` + l. With one for the layer it comes in
     s + ``FACTOR_LATENCY`` + l after ``totals_en`` in s.
@@ -161,11 +161,11 @@ class SoftmaxDivider(Block):
                 & active[late].replicate(self._config.columns)
             ),
             self.sum_reciprocal.eq(sum_unit.r),
-            # e is 16 to 26.
-            self.sum_octave.eq(sum_unit.e),
-            # f = E and mx = 65536 where there is one scale.
-            self.largest_reciprocal.eq(Mux(self.per_token, other_unit.r, 1 << (RECIPROCAL_BITS - 1))),
-            self.largest_octave.eq(Mux(self.per_token, other_unit.e, ONE.bit_length() - 1)),
+            # e is 22 to 32.
+            self.sum_octave.eq(sum_unit.e - EXPONENT_FRACTION),
+            # Of mx where each token has a scale; it is below 2^16.
+            self.largest_reciprocal.eq(other_unit.r),
+            self.largest_octave.eq(other_unit.e),
         ]
         late = Reciprocal.LATENCY
         total_walk = Walk(
@@ -224,8 +224,8 @@ class SoftmaxDivider(Block):
         shift = Signal(SHIFT_BITS + 1)
         m.d.sync += [
             ratio.eq((Cat(other_unit.fraction, Const(1, 1)) * sum_unit.r + (1 << 16)) >> 17),
-            # e_S - e_mx + 16, 16 to 42.
-            ratio_octave.eq(self.sum_octave + 2 * 16 - other_unit.e),
+            # e_S - e_mx + 10, 17 to 42.
+            ratio_octave.eq(self.sum_octave + EXPONENT_FRACTION + 10 - other_unit.e),
         ]
         m.d.comb += [
             r.eq(Mux(self.per_token, ratio, other_unit.r)),

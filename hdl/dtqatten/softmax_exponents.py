@@ -11,16 +11,16 @@ from bitfabric.hdl.arith.exponent import EXPONENT_BITS, Exponent
 from bitfabric.hdl.block import Block, place
 from bitfabric.hdl.dtqatten.config import SCALE_BITS, SCORE_BITS, DtqattenConfig
 from bitfabric.hdl.dtqatten.softmax_taps import exponent_sum_bits
-from bitfabric.quant.softmax import MASKED
+from bitfabric.quant.softmax import EXPONENT_FRACTION, MASKED
 
 
 def scaled_exponent(exponent: Signal, scale: Signal) -> Signal:
-    """Return ``f = (E*sv + 32768) >> 16``: 0 to 65535, as ``sv`` is below 65536."""
-    return ((exponent * scale + (1 << (SCALE_BITS - 1))) >> SCALE_BITS)[:SCALE_BITS]
+    """Return ``f = (E*sv + 2^21) >> 22``: 0 to 65535, as ``sv`` is below 65536 and E at most 2^22."""
+    return ((exponent * scale + (1 << (EXPONENT_FRACTION - 1))) >> EXPONENT_FRACTION)[:SCALE_BITS]
 
 
 class ExponentLane(Block):
-    """Compute ``E = 2^(score - maximum)``, S the sum of E, and mx the largest ``f = E*sv/65536``, a key a cycle.
+    """Compute ``E = 2^(score - maximum)``, S the sum of E, and mx the largest ``f = E*sv/2^22``, a key a cycle.
 
     Free-running: a score of cycle s gives E in s + ``LATENCY``; S includes it a cycle later, mx two cycles later.
 
@@ -39,7 +39,7 @@ class ExponentLane(Block):
         sv of the key whose E stands at ``exponent``.
     first, first_scaled : In(1)
         That E is its row's first; the same a cycle later.
-    exponent : Out(17)
+    exponent : Out(23)
         E.
     total : Out
         S so far.

@@ -13,20 +13,22 @@ from bitfabric.hdl.block import Block
 from bitfabric.hdl.dtqatten.config import NUMERATOR_MAX, SCALE_BITS, DtqattenConfig
 from bitfabric.hdl.dtqatten.softmax_exponents import scaled_exponent
 from bitfabric.hdl.dtqatten.softmax_taps import numerator_sum_bits, sum_octave_bits
-from bitfabric.quant.softmax import PROBABILITY_MAX
+from bitfabric.quant.softmax import EXPONENT_FRACTION, PROBABILITY_MAX
 
 NUMERATOR_BITS = NUMERATOR_MAX.bit_length()
 PROBABILITY_BITS = PROBABILITY_MAX.bit_length()
-LARGEST_OCTAVE_BITS = 5  # floor(log2 mx) is up to 16
+LARGEST_OCTAVE_BITS = 4  # floor(log2 mx) is up to 15
+_RATIO_BITS = SCALE_BITS + 1  # of f/mx with 16 fraction bits, up to 65538
 
 
 class NumeratorLane(Block):
     """Compute ``p = E/S`` with 16 fraction bits, ``a = 255*f/mx``, and A, the sum of a, a key a cycle.
 
-    One scale for the layer is ``f = E`` and mx = 65536, whose reciprocal is 2^17 / 2^33 exactly: g is E then. a needs no
-    clip: ``f*r`` is at most ``mx*r``, and g so at most 65538, as is tried for every mx by the tests [derived]. Free-running:
-    of an E in cycle s stand p in s + 2, a in s + 4, A including it in s + 4. The reciprocals wait in registers of the
-    lane until the band before them is through; ``load`` moves each to where it is used.
+    With one scale for the layer, g is E itself, which passes the multiplier by; with a scale for each token it is ``f*r``, r
+    the reciprocal of mx, and is brought up to E's 22 fraction bits, so that ``a = (255*g + 2^21) >> 22`` is one circuit for
+    both. a needs no clip: ``f*r`` is at most ``mx*r``, and its 16 bits so at most 65538, as is tried for every mx by the
+    tests [derived]. Free-running: of an E in cycle s stand p in s + 2, a in s + 4, A including it in s + 4. The reciprocals
+    wait in registers of the lane until the band before them is through; ``load`` moves each to where it is used.
 
     Parameters
     ----------
@@ -38,7 +40,8 @@ class NumeratorLane(Block):
     per_token : In(1)
         A scale for each token's value; constant while there are keys inside.
     result_en, sum_reciprocal, sum_octave, largest_reciprocal, largest_octave : In
-        Write the reciprocals of S and mx: r, and e; of S, e - 16.
+        Write the reciprocals of S and mx: r, and e; of S, e - 22. Those of mx mean nothing
+        where there are no scales.
     load : In(3)
         Bit 0, in the cycle before the first E: use what was written; bits 1 and 2 are the same one and two cycles later.
         All is written before bit 0, and again from bit 2 on, in its cycle at the earliest.
@@ -95,9 +98,9 @@ class NumeratorLane(Block):
         largest_reciprocal = self._divisor(m, self.largest_reciprocal, self.load[1])
         largest_octave = self._divisor(m, self.largest_octave, self.load[2])
 
-        # p = (E*r + (1 << e)) >> (1 + e) == (((E*r) >> e) + 1) >> 1, and e is at least 16.
+        # p = (E*r + (1 << e)) >> (1 + e) == (((E*r) >> e) + 1) >> 1, and e is at least 22.
         product = Signal(EXPONENT_BITS + RECIPROCAL_BITS)
-        kept = Signal(len(product) - 16, reset_less=True)
+        kept = Signal(len(product) - EXPONENT_FRACTION, reset_less=True)
         rounded = Signal(len(kept))
         m.d.comb += [
             product.eq(self.exponent * sum_reciprocal),
@@ -105,24 +108,28 @@ class NumeratorLane(Block):
         ]
         probability = Signal(PROBABILITY_BITS, reset_less=True)
         m.d.sync += [
-            kept.eq(product[16:]),
+            kept.eq(product[EXPONENT_FRACTION:]),
             probability.eq(Mux(rounded > PROBABILITY_MAX, PROBABILITY_MAX, rounded[:PROBABILITY_BITS])),
         ]
         m.d.comb += self.probability.eq(probability)
 
         f = Signal(EXPONENT_BITS, reset_less=True)
-        scaled = Signal(EXPONENT_BITS + RECIPROCAL_BITS, reset_less=True)
+        passed = Signal(EXPONENT_BITS, reset_less=True)
+        scaled = Signal(SCALE_BITS + RECIPROCAL_BITS, reset_less=True)
+        ratio = Signal(_RATIO_BITS)
         g = Signal(EXPONENT_BITS, reset_less=True)
+        m.d.comb += ratio.eq((self._shifted(m, scaled, largest_octave) + 1) >> 1)
         m.d.sync += [
             f.eq(Mux(self.per_token, scaled_exponent(self.exponent, self.value_scale), self.exponent)),
-            scaled.eq(f * largest_reciprocal),
-            g.eq((self._shifted(m, scaled, largest_octave) + 1) >> 1),
+            passed.eq(f),
+            scaled.eq(f[:SCALE_BITS] * largest_reciprocal),
+            g.eq(Mux(self.per_token, ratio << (EXPONENT_FRACTION - SCALE_BITS), passed)),
         ]
         numerator = Signal(NUMERATOR_BITS)
         shown = Signal(NUMERATOR_BITS, reset_less=True)
         total = Signal.like(self.total, reset_less=True)
         m.d.comb += [
-            numerator.eq(((g << 8) - g + (1 << 15)) >> 16),
+            numerator.eq(((g << 8) - g + (1 << (EXPONENT_FRACTION - 1))) >> EXPONENT_FRACTION),
             self.numerator.eq(shown),
             self.total.eq(total),
         ]
@@ -130,13 +137,13 @@ class NumeratorLane(Block):
         return m
 
     def _shifted(self, m: Module, value: Value, octave: Signal) -> Value:
-        """Return ``value >> octave``, which has one bit more than g: 2g is below 2^18.
+        """Return ``value >> octave``, which has one bit more than the ratio: twice that is below 2^18.
 
         The largest step comes first; after it only the bits are kept that the remaining steps, one less in sum than
         the step, can bring into the result.
         """
         for k in reversed(range(LARGEST_OCTAVE_BITS)):
-            stepped = Signal(min(len(value), EXPONENT_BITS + (1 << k)), name=f"shifted_{k}")
+            stepped = Signal(min(len(value), _RATIO_BITS + (1 << k)), name=f"shifted_{k}")
             m.d.comb += stepped.eq(Mux(octave[k], value >> (1 << k), value)[: len(stepped)])
             value = stepped
         return value

@@ -24,7 +24,7 @@ def exponent_sum_bits(config: DtqattenConfig) -> int:
 
 
 def sum_octave_bits(config: DtqattenConfig) -> int:
-    """Return the width of ``floor(log2 S) - 16``: S is at least 2^16."""
+    """Return the width of ``floor(log2 S) - 22``: S is at least 2^22."""
     return max(1, (exponent_sum_bits(config) - ONE.bit_length()).bit_length())
 
 

@@ -25,7 +25,7 @@ def scores(rng, queries, keys):
     t = np.where(kind == 2, rng.integers(-5, 5, (queries, 1)), t)
     t = np.where(kind == 3, rng.choice([-SCORE_LIMIT, SCORE_LIMIT], (queries, keys)), t)
     t = np.where(
-        (kind == 4) & (np.arange(keys) != rng.integers(0, keys)), t - (rng.integers(10, 19) << 12), t
+        (kind == 4) & (np.arange(keys) != rng.integers(0, keys)), t - (rng.integers(10, 25) << 12), t
     )
     masked = (rng.random((queries, keys)) < rng.choice([0, 0.3, 0.9])) & (kind != 2)
     masked[np.arange(queries), rng.integers(0, keys, queries)] = False
@@ -36,7 +36,7 @@ class Bench:
     """Lay out the inputs and the expected outputs of one job, a group of bands of one m after the other."""
 
     def __init__(self, config, rng):
-        self.config, self.rng = config, rng
+        self.config, self.rng, self.scores = config, rng, scores
         self.inputs, self.expected, self.mask = {}, {}, {}
         self.cycles = 0  # before the group
 
@@ -113,7 +113,7 @@ class Bench:
     def band(self, m, parameters, band, queries, times, unscaled):
         config = self.config
         rows, port_count = config.rows, config.unload_ports
-        t = scores(self.rng, queries, m)
+        t = self.scores(self.rng, queries, m)
         found = softmax(t)
         a, largest = numerators(found.exponents, parameters.sv)
         if unscaled:
@@ -231,9 +231,20 @@ def test_every_output_in_every_cycle(parameters):
     assert run_vectors(emitted, job)["steps"][0]["problem"] is None
 
 
+def test_the_widest_sums():
+    """1024 equal scores: S is 2^32, its octave the largest."""
+    config = DtqattenConfig.preset("tiny", rows=4, columns=2, tokens_max=1024)
+    bench = Bench(config, np.random.default_rng(0))
+    bench.scores = lambda rng, queries, keys: np.full((queries, keys), rng.integers(-9, 9))
+    for per_token in (False, True):
+        bench.group(1024, per_token, [(511, 2), (0, 1)], [0, 0])
+    emitted = emit(SoftmaxUnit(config), "softmax")
+    assert run_vectors(emitted, bench.job(emitted.ports))["steps"][0]["problem"] is None
+
+
 def test_numerators_never_exceed_a_byte():
     """The unit has no clip there: 255*f*r(mx) rounds to 255 at most, for every mx."""
-    largest = np.arange(1, 65537)
+    largest = np.arange(1, 65536)
     r, e = reciprocal(largest)
     g = (largest * r + (1 << e)) >> (1 + e)
     assert g.max() <= 65538
@@ -242,7 +253,7 @@ def test_numerators_never_exceed_a_byte():
 
 def test_an_output_factor_is_never_zero():
     """The unit does not look after that: r is at least 32768."""
-    largest = np.arange(1, 65537)
+    largest = np.arange(1, 65536)
     _, e = reciprocal(largest)
     fraction = (largest << 16) >> e
     assert ((fraction * 65536 + 65536) >> 17).min() >= 32768

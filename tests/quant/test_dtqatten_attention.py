@@ -26,11 +26,11 @@ def half_up(x: int, shift: int) -> int:
 
 def scalar_exponent(x: int) -> int:
     octaves, fraction = x >> 12, x & 4095
-    if octaves >= 18:
+    if octaves >= 24:
         return 0
     segment, rest = fraction >> 6, fraction & 63
     base = [round(65536 * 2 ** (-s / 64)) for s in range(65)]
-    y = base[segment] - half_up((base[segment] - base[segment + 1]) * rest, 6)
+    y = base[segment] * 64 - (base[segment] - base[segment + 1]) * rest
     return (y + ((1 << octaves) >> 1)) >> octaves
 
 
@@ -58,17 +58,15 @@ def scalar_row(q: int, head: Any, p: AttentionParameters, ids: list[int], causal
     r, e = scalar_reciprocal(s)
     probabilities = [min(65535, (one * r + (1 << e)) >> (1 + e)) for one in e_all]
     if p.sv is None:
-        g = e_all
+        a = [min(255, half_up(255 * one, 22)) for one in e_all]
+        ro, eo = scalar_reciprocal(sum(a))
     else:
-        f = [(one * int(sv) + 32768) >> 16 for one, sv in zip(e_all, p.sv, strict=True)]
+        f = [half_up(one * int(sv), 22) for one, sv in zip(e_all, p.sv, strict=True)]
         mx = max(*f, 1)
         rf, ef = scalar_reciprocal(mx)
         g = [(one * rf + (1 << ef)) >> (1 + ef) for one in f]
-    a = [min(255, (255 * one + 32768) >> 16) for one in g]
-    if p.sv is None:
-        ro, eo = scalar_reciprocal(sum(a))
-    else:
-        ro, eo = (((mx << 16) >> ef) * r + 65536) >> 17, e - ef + 16
+        a = [min(255, (255 * one + 32768) >> 16) for one in g]
+        ro, eo = (((mx << 16) >> ef) * r + 65536) >> 17, e - ef + 10
     m = max(1, (p.out_multiplier * ro + 32768) >> 16)
     sh = min(63, p.out_shift + eo)
     outs = [sum(a[k] * int(value[k][c]) for k in range(size)) for c in range(d)]
@@ -127,14 +125,14 @@ def test_row_factors_are_exact(per_token: bool) -> None:
     parameters = machine_case(1, per_token)["parameters"]
     for out_multiplier in (1, 33333, 65535):
         parameters = replace(parameters, out_multiplier=out_multiplier)
-        sums, numerator_sums = rng.integers(65536, 2**26, 300), rng.integers(255, 255 * 1024, 300)
+        sums, numerator_sums = rng.integers(2**22, 2**32, 300), rng.integers(255, 255 * 1024, 300)
         largest = np.r_[1, 65535, rng.integers(1, 65536, 298)]
         multipliers, shifts = row_factors(numerator_sums, sums, largest, parameters)
         for i in range(300):
             ro, eo = scalar_reciprocal(int(numerator_sums[i]))
             if per_token:
                 (r, e), (_, ef) = scalar_reciprocal(int(sums[i])), scalar_reciprocal(int(largest[i]))
-                ro, eo = half_up(((int(largest[i]) << 16) >> ef) * r, 17), e - ef + 16
+                ro, eo = half_up(((int(largest[i]) << 16) >> ef) * r, 17), e - ef + 10
             assert multipliers[i] == max(1, half_up(out_multiplier * ro, 16))
             assert shifts[i] == min(63, parameters.out_shift + eo)
         assert 1 <= multipliers.min() <= multipliers.max() < 2**17
@@ -282,6 +280,19 @@ def test_accumulation() -> None:
     assert full.importance[[0, 2]].tolist() == [2**32 - 1] * 2
     # Saturated alike, the lower id wins.
     assert full.bits.tolist() == [8, 4, 4, 4]
+
+
+@pytest.mark.parametrize("accumulate", [False, True])
+def test_what_is_carried_in_always_counts(accumulate: bool) -> None:
+    """Whether it is carried on is another question."""
+    case = real_case(4, "layer")
+    block: dict[str, Any] = {"bits": case.q.bits, "parameters": case.parameters, "k0": 2, "k1": 1}
+    own = attention(*case.vectors, **block).importance
+    carried = [0, 10**7, 0, 10**8]
+    found = attention(*case.vectors, **block, accumulate=accumulate, carried=carried)
+    assert (found.importance == own + carried).all()
+    assert found.bits.tolist() == [0, 4, 0, 8]
+    assert (found.next_importance == accumulate * found.importance[found.order]).all()
 
 
 @pytest.mark.parametrize("scales", SCALES)
