@@ -13,6 +13,19 @@ from bitfabric.hdl.vssa.array import VssaArray
 from bitfabric.hdl.vssa.counters import COUNTER_BITS
 
 
+def vssa_array(config: DtqattenConfig) -> VssaArray:
+    """Return one of the machine's arrays."""
+    return VssaArray(
+        config.rows,
+        config.columns,
+        config.line_elements,
+        config.tile_words,
+        config.acc_bits,
+        tag_layout(config).size,
+        config.pe_counters,
+    )
+
+
 class Arrays(Block):
     """Place the arrays, each of which works by itself.
 
@@ -70,22 +83,7 @@ class Arrays(Block):
         config = self._config
         layout = tag_layout(config)
         tile = layout(self.tag)
-        arrays = [
-            place(
-                m,
-                f"array_{index}",
-                VssaArray(
-                    config.rows,
-                    config.columns,
-                    config.line_elements,
-                    config.tile_words,
-                    config.acc_bits,
-                    layout.size,
-                    config.pe_counters,
-                ),
-            )
-            for index in range(config.arrays)
-        ]
+        arrays = [place(m, f"array_{index}", vssa_array(config)) for index in range(config.arrays)]
         for index, array in enumerate(arrays):
             m.d.comb += [
                 array.write_en.eq(self.write_en[index]),

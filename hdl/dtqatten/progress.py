@@ -68,7 +68,8 @@ class Progress(Block):
         config = self._config
         # An array has two tiles at most, one of them at its port.
         dealt = Signal(range(2 * config.arrays + config.unload_ports + 1))
-        inside, heads = Signal(range(4)), Signal(len(self.heads))
+        inside = Signal(4)  # short bands follow each other closely: five are in the softmax unit at most
+        heads = Signal(len(self.heads))
         left = self.left[0]
         for strobe in self.left[1:]:
             left = left + strobe
