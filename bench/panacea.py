@@ -19,6 +19,7 @@ from bitfabric.sim.cycles.panacea import case_cycles, case_losses
 from bitfabric.sim.models import panacea_model_case
 from bitfabric.sim.panacea_case import PanaceaCase
 from bitfabric.sim.simulate import simulate
+from bitfabric.sim.toolchain import FAST
 
 SPARSE = 0.95
 # Two tiles of 64 output channels by 3072 do not fit the paper's memories.
@@ -193,7 +194,9 @@ def _layer_row(spec: str, what: str, fields: dict[str, Any], rtl: bool, progress
     case = panacea_model_case(spec, config)
     cycles, source, met = case_cycles(config, case), "cycle model", None
     if rtl:
-        report = simulate("panacea", config, [case], simulator="verilator", native=True, progress=progress)
+        report = simulate(
+            "panacea", config, [case], simulator="verilator", native=True, optimize=FAST, progress=progress
+        )
         source, met = f"RTL, {'bit-exact' if report.passed else 'WRONG'}", report.passed
     losses = case_losses(config, case)
     times = dense_bound(config, case) / cycles.total

@@ -13,10 +13,11 @@ from typing import Any
 import jinja2
 
 from bitfabric.hdl.emit import Emitted
-from bitfabric.quant.errors import ParameterError
+from bitfabric.quant.errors import ParameterError, check_choice
+from bitfabric.sim.builds import SimulationError, build_directory, fresh_build
 from bitfabric.sim.job import Job
-from bitfabric.sim.runner import Progress, SimulationError, build_directory, fresh_build, quiet
-from bitfabric.sim.toolchain import MAKE_VARIABLES, require_verilator
+from bitfabric.sim.runner import Progress, quiet
+from bitfabric.sim.toolchain import FAST, MAKE_VARIABLES, OPTIMIZE, require_verilator
 from bitfabric.sim.verdict import judge
 
 # Measured: see `python -m bench simulation`. Lint is the lint test's business; assertions are compiled out.
@@ -30,7 +31,6 @@ _VERILATOR_FLAGS = (
     "fast",
     "--noassert",
 )
-_COMPILER_FLAGS = {"OPT_FAST": "-O2", "OPT_SLOW": "-O0", "OPT_GLOBAL": "-O2"}
 
 # What a top's AXI ports are called; a stream without its packets' ends is none of ours.
 _AXI_PORTS = frozenset(
@@ -58,19 +58,26 @@ def render(template: str, emitted: Emitted, **values: Any) -> str:
     return environment.get_template(template).render(top=emitted.name, **values)
 
 
-def native_build(emitted: Emitted, main: str, *, waves: bool = False, progress: Progress = quiet) -> Path:
+def native_build(
+    emitted: Emitted, main: str, *, waves: bool = False, optimize: str = FAST, progress: Progress = quiet
+) -> Path:
     """Compile ``emitted`` with the C++ text ``main``, or find it compiled; return the program.
+
+    ``optimize`` is one of ``toolchain.OPTIMIZE``.
 
     Raises
     ------
+    ParameterError
+        If ``optimize`` is neither.
     MissingToolError
         If Verilator or a C++ compiler is not installed.
     SimulationError
         If it does not compile.
     """
+    check_choice("optimize", optimize, OPTIMIZE)
     verilator = require_verilator()
     flags = [*_VERILATOR_FLAGS, *(["--trace-vcd"] if waves else [])]
-    variables = {**MAKE_VARIABLES, **_COMPILER_FLAGS}
+    variables = {**MAKE_VARIABLES, "OPT_FAST": optimize, "OPT_SLOW": "-O0", "OPT_GLOBAL": optimize}
     directory = build_directory(
         "native", emitted.verilog, emitted.name, main, verilator.version, *flags, str(variables)
     )
@@ -148,7 +155,12 @@ def native_main(emitted: Emitted, *, waves: bool = False) -> str:
 
 
 def run_native(
-    emitted: Emitted, job: Job, *, waves_to: Path | None = None, progress: Progress = quiet
+    emitted: Emitted,
+    job: Job,
+    *,
+    waves_to: Path | None = None,
+    optimize: str = FAST,
+    progress: Progress = quiet,
 ) -> dict[str, Any]:
     """Run ``job`` on an AXI top and return the verdict that the Python testbench would give.
 
@@ -160,6 +172,8 @@ def run_native(
         What to run.
     waves_to : Path, optional
         Where the signal trace goes, as ``.vcd``; it is built apart, as tracing slows a model down.
+    optimize : str
+        One of ``toolchain.OPTIMIZE``.
     progress : callable
         Told what is being done.
 
@@ -177,7 +191,7 @@ def run_native(
         If a tool is missing, or the run comes to no verdict.
     """
     main = native_main(emitted, waves=waves_to is not None)
-    program = native_build(emitted, main, waves=waves_to is not None, progress=progress)
+    program = native_build(emitted, main, waves=waves_to is not None, optimize=optimize, progress=progress)
     with tempfile.TemporaryDirectory(prefix="bitfabric-") as scratch:
         path, result = Path(scratch, "job.bin"), Path(scratch, "result.bin")
         job.save_binary(path)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -18,23 +16,22 @@ from typing import Any
 from cocotb_tools import runner as cocotb_runner
 
 from bitfabric.hdl.emit import Emitted
-from bitfabric.quant.errors import BitfabricError, ParameterError, check_choice
-from bitfabric.sim.toolchain import SIMULATORS, make_environment, require_icarus, require_verilator
+from bitfabric.quant.errors import ParameterError, check_choice
+from bitfabric.sim.builds import SimulationError, build_directory, fresh_build
+from bitfabric.sim.toolchain import (
+    FAST,
+    OPTIMIZE,
+    SIMULATORS,
+    make_environment,
+    require_icarus,
+    require_verilator,
+)
 
 Progress = Callable[[str], None]
 
 
-class SimulationError(BitfabricError):
-    """Report a build or a run that did not come to a verdict."""
-
-
 def quiet(message: str) -> None:
     """Swallow progress messages."""
-
-
-def build_root() -> Path:
-    """Return where builds are kept: ``$BITFABRIC_BUILD`` or ``build/sim`` in the working directory."""
-    return Path(os.environ.get("BITFABRIC_BUILD", Path("build", "sim"))).absolute()
 
 
 WAVES_SUFFIX = {"icarus": ".fst", "verilator": ".vcd"}
@@ -92,10 +89,12 @@ def ports_control_file(emitted: Emitted) -> str:
 class _PortsOnlyVerilator(cocotb_runner.Verilator):
     """Run the Verilator that was found, with the control file in place of ``--public-flat-rw``."""
 
+    optimize = FAST
+
     def _simulator_in_path_build_only(self) -> None:
         found = require_verilator()
         self.executable = found.executable
-        self.env.update({**found.environment, **make_environment()})
+        self.env.update({**found.environment, **make_environment(self.optimize)})
 
     def _build_command(self) -> list[Any]:
         return [
@@ -111,73 +110,37 @@ def _runner(simulator: str) -> Any:
     return cocotb_runner.get_runner("icarus")
 
 
-@contextlib.contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Let one process at a time build in ``directory``."""
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        lock = directory.with_suffix(".lock").open("w")
-    except OSError as error:
-        raise SimulationError(
-            f"{directory.parent} cannot be written: {error.strerror}; BITFABRIC_BUILD names another place for builds"
-        ) from error
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def build_directory(kind: str, *parts: str) -> Path:
-    """Return the directory of a build that depends on ``parts``."""
-    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-    return build_root() / f"{kind}-{digest}"
-
-
-@contextlib.contextmanager
-def fresh_build(directory: Path, log: Path) -> Iterator[bool]:
-    """Enter a build directory; yield False if it holds a finished build, else True for it to be made.
-
-    A build that fails leaves nothing behind that looks finished.
-
-    Raises
-    ------
-    SimulationError
-        If the build fails, with the end of its log.
-    """
-    done = directory / "finished"
-    with locked(directory):
-        if done.exists():
-            yield False
-            return
-        shutil.rmtree(directory, ignore_errors=True)
-        try:
-            directory.mkdir(parents=True)
-        except OSError as error:
-            raise SimulationError(f"{directory} cannot be written: {error.strerror}") from error
-        try:
-            yield True
-        except (RuntimeError, SystemExit, OSError) as error:
-            tail = (
-                "\n".join(log.read_text(errors="replace").splitlines()[-15:]) if log.exists() else str(error)
-            )
-            raise SimulationError(f"the build in {directory} failed:\n{tail}") from error
-        done.touch()
-
-
-def build(emitted: Emitted, simulator: str, *, waves: bool = False, progress: Progress = quiet) -> Build:
+def build(
+    emitted: Emitted,
+    simulator: str,
+    *,
+    waves: bool = False,
+    optimize: str = FAST,
+    progress: Progress = quiet,
+) -> Build:
     """Compile ``emitted`` for a simulator, or find it compiled.
 
+    ``optimize``, one of ``toolchain.OPTIMIZE``, is for Verilator's C++.
+
     Raises
     ------
+    ParameterError
+        If an argument is not allowed.
     MissingToolError
         If the simulator is not installed.
     SimulationError
         If it does not compile.
     """
     check_choice("simulator", simulator, SIMULATORS)
+    check_choice("optimize", optimize, OPTIMIZE)
     runner = _runner(simulator)
-    control = ports_control_file(emitted) if simulator == "verilator" else ""
-    version = require_verilator().version if simulator == "verilator" else ""
-    directory = build_directory(simulator, emitted.verilog, emitted.name, control, version, str(waves))
+    parts = [emitted.verilog, emitted.name, str(waves)]
+    control = ""
+    if simulator == "verilator":
+        runner.optimize = optimize
+        control = ports_control_file(emitted)
+        parts += [control, require_verilator().version, optimize]
+    directory = build_directory(simulator, *parts)
     log = directory / "build.log"
     with fresh_build(directory, log) as needed:
         if needed:

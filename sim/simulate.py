@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 import time
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bitfabric.hdl.emit import emit
+from bitfabric.hdl.emit import Emitted, emit
 from bitfabric.hdl.registry import entry
 from bitfabric.quant.errors import ParameterError, check_choice
 from bitfabric.sim.cycles import Cycles
@@ -17,9 +18,11 @@ from bitfabric.sim.designs import Case, simulated
 from bitfabric.sim.job import Job
 from bitfabric.sim.native import run_native
 from bitfabric.sim.runner import Progress, build, check_waves, quiet, run
-from bitfabric.sim.toolchain import SIMULATORS
+from bitfabric.sim.toolchain import FAST, QUICK, SIMULATORS
 
 TESTBENCH = "bitfabric.sim.tb.machine"
+# Below this many cycles a run in Verilator is over before a better optimized model would be compiled.
+SHORT = 500_000
 
 
 def plural(count: int, noun: str) -> str:
@@ -102,6 +105,12 @@ class SimulationReport:
         return {**asdict(self), "passed": self.passed}
 
 
+@functools.lru_cache(maxsize=16)
+def _emitted(design: str, config: Any) -> Emitted:
+    """Return the same object for equal configurations, of which emission makes the same bytes, but in seconds."""
+    return emit(entry(design).make(config), design)
+
+
 def simulate(
     design: str,
     config: Any,
@@ -113,6 +122,7 @@ def simulate(
     seed: int = 0,
     timeout: int | None = None,
     waves_to: Path | None = None,
+    optimize: str | None = None,
     progress: Progress = quiet,
 ) -> SimulationReport:
     """Run ``cases`` one after the other on the emitted RTL of ``design``.
@@ -135,6 +145,8 @@ def simulate(
         Cycles for a case; by default many times what the cycle model says.
     waves_to : Path, optional
         Where the signal trace goes.
+    optimize : str, optional
+        How Verilator's C++ is compiled, one of ``toolchain.OPTIMIZE``; by default QUICK below SHORT cycles.
     progress : callable
         Told what is being done.
 
@@ -162,14 +174,16 @@ def simulate(
         timeout = int(max(p.total for p in predicted) * 4 / (1 - stall) ** 2) + 10_000
     job = Job(steps=steps, seed=seed, stall=stall, timeout=timeout)
     progress(f"emitting {design}")
-    emitted = emit(entry(design).make(config), design)
+    emitted = _emitted(design, config)
+    if optimize is None:
+        optimize = QUICK if sum(p.total for p in predicted) < SHORT else FAST
     started = time.monotonic()
     if native:
-        verdict = run_native(emitted, job, waves_to=waves_to, progress=progress)
+        verdict = run_native(emitted, job, waves_to=waves_to, optimize=optimize, progress=progress)
         ended = time.monotonic()
         build_seconds, run_seconds = ended - started - verdict["seconds"], verdict["seconds"]
     else:
-        built = build(emitted, simulator, waves=waves_to is not None, progress=progress)
+        built = build(emitted, simulator, waves=waves_to is not None, optimize=optimize, progress=progress)
         build_seconds, started = time.monotonic() - started, time.monotonic()
         progress(
             f"running {plural(len(cases), 'case')}, {sum(p.total for p in predicted)} cycles without stalls"
