@@ -287,7 +287,7 @@ def attention_case(
     inputs = quantize_attention(q, k, v, bits, scales, score_scale=score_scale)
     kept = check_bits("bits", bits)
     steps = np.where(kept == 4, 16, 1)[:, np.newaxis]
-    vectors = {
+    vectors: dict[str, Any] = {
         name: (values // steps).astype(np.int8) for name, values in zip(VECTORS, inputs.vectors, strict=True)
     }
     k0, k1 = counts(kept.size, keep, high, int(np.count_nonzero(kept)))

@@ -44,10 +44,10 @@ def random_case(
     chosen = {name: bool(rng.integers(2)) for name in ("reorder", "causal", "accumulate")}
     fields = {**chosen, **fields}
     if "next_kept" not in fields:
-        fields["next_kept"] = int(rng.choice([1, kept, rng.integers(1, kept + 1)]))
+        fields["next_kept"] = int(rng.choice([1, kept, int(rng.integers(1, kept + 1))]))
     if "next_high" not in fields:
         most = fields["next_kept"]
-        fields["next_high"] = int(rng.choice([0, most, rng.integers(most + 1)]))
+        fields["next_high"] = int(rng.choice([0, most, int(rng.integers(most + 1))]))
     for name in VECTORS:
         if name not in fields:
             fields[name] = _draw_vectors(rng, heads, k, bits)
@@ -82,7 +82,7 @@ def random_cases(
             continue
         m = _draw_size(rng, config.tokens_max, config.rows, config.columns, config.line_elements)
         k = _draw_size(rng, config.head_size_max, config.rows, config.axis_bytes, config.line_elements)
-        heads = int(rng.choice([1, 2, 3, rng.integers(1, config.heads_max + 1)]))
+        heads = int(rng.choice([1, 2, 3, int(rng.integers(1, config.heads_max + 1))]))
         heads = min(heads, config.heads_max)
         while heads > 1 and _effort(config, m, k, heads) > effort:
             heads -= 1
@@ -121,7 +121,7 @@ def _draw_size(rng: np.random.Generator, most: int, *steps: int) -> int:
     step = int(rng.choice(steps))
     near = step * int(rng.integers(1, max(most // step, 1) + 1)) + int(rng.integers(-1, 2))
     chosen = int(
-        rng.choice([near, near, rng.integers(1, most + 1), most, 1], p=[0.35, 0.15, 0.3, 0.12, 0.08])
+        rng.choice([near, near, int(rng.integers(1, most + 1)), most, 1], p=[0.35, 0.15, 0.3, 0.12, 0.08])
     )
     return min(max(chosen, 1), most)
 
@@ -180,7 +180,7 @@ def _draw_scales(rng: np.random.Generator, tokens: int) -> NDArray[np.int64]:
 
 def _draw_factors(rng: np.random.Generator, fields: Fields) -> Fields:
     """Return multipliers and shifts: scores of a few octaves and results of a few ten, or any."""
-    heads, tokens, size = fields["queries"].shape
+    size = fields["queries"].shape[-1]
     multiplier = int(rng.integers(1 << 15, MULTIPLIER_MAX + 1))
     if fields.get("sq") is not None:  # products of scales are what the multiplier is
         multiplier = int(np.mean(fields["sq"], dtype=float) * np.mean(fields["sk"], dtype=float)) >> 16 or 1
@@ -210,7 +210,7 @@ def _draw_places(rng: np.random.Generator, case: AttentionCase) -> Fields:
     places: Fields = {"base": int(rng.integers(4096)), "gap": int(rng.integers(2 * size + 8))}
     layout = layout_of(AttentionCase(**{**_fields_of(case), **places}))
     room = (1 << ADDRESS_BITS) - (layout.end - layout.size)
-    places["out_base"] = int(rng.choice([room, rng.integers(layout.size, room + 1)]))
+    places["out_base"] = int(rng.choice([room, int(rng.integers(layout.size, room + 1))]))
     return places
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
+from typing import Any
+
+from amaranth.hdl import Module, Signal, Value
 from amaranth.lib.wiring import In, Out
 
 from bitfabric.hdl.block import Block
@@ -97,7 +99,7 @@ class Counters(Block):
 
     def _tiles(self, m: Module, counts: dict[str, Signal]) -> None:
         """Add what tiles that leave have counted; both ports may bring one."""
-        added = dict.fromkeys(PE_COUNTERS, 0)
+        added: dict[str, Any] = dict.fromkeys(PE_COUNTERS, 0)
         for port in range(self._config.unload_ports):
             floor = self.tile_floor[2 * port : 2 * port + 2]
             working, stalled = (
@@ -109,7 +111,7 @@ class Counters(Block):
                 self.tile_en[port] & self.tile_pv[port],
             )
 
-            def when(condition: object, value: object) -> object:
+            def when(condition: Value, value: Value) -> Value:
                 return value & condition.replicate(COUNT_BITS)
 
             for power in range(3):

@@ -159,6 +159,7 @@ class Dealer(Block):
         config, tile = self._config, self.i.payload
         tag = tile.tag
         bank = Signal()
+        there: dict[str, Value] = {}
         for name, strobe in (("qk", self.qk_loaded), ("v", self.v_loaded)):
             full, next_bank = Signal(2, name=f"{name}_full"), Signal(name=f"{name}_bank")
             m.d.sync += next_bank.eq(next_bank ^ strobe)
@@ -166,10 +167,7 @@ class Dealer(Block):
                 m.d.sync += Array(full)[next_bank].eq(1)
             with m.If(deal & tile.head_last):
                 m.d.sync += Array(full)[bank].eq(0)
-            if name == "qk":
-                qk_there = Array(full)[bank]
-            else:
-                v_there = Array(full)[bank]
+            there[name] = Array(full)[bank]
         with m.If(deal & tile.head_last):
             m.d.sync += bank.eq(~bank)
         numerators, taken = Signal(config.bands_max), Signal(config.bands_max)
@@ -185,7 +183,7 @@ class Dealer(Block):
         m.d.comb += [
             place_free.eq(~tile.band_first | ~Array(taken)[tag.band]),
             ready.eq(
-                Mux(tag.pv, v_there & Array(numerators)[tag.band] & place_free, qk_there),
+                Mux(tag.pv, there["v"] & Array(numerators)[tag.band] & place_free, there["qk"]),
             ),
         ]
         return bank

@@ -130,16 +130,16 @@ class HeadTiles:
                     )
                     gap = 0
         channels = range(-(-self.head_size // rows))
-        for index, band in enumerate(self.bands):
-            gap += band.gap - 1
+        for index, results in enumerate(self.bands):
+            gap += results.gap - 1
             for tile in channels:
                 tiles.append(
                     Tile(
                         pv=True,
-                        band=band.number,
+                        band=results.number,
                         tile=tile,
                         rows=min(rows, self.head_size - tile * rows),
-                        columns=band.columns,
+                        columns=results.columns,
                         length=self.kept,
                         floor=1,
                         gap=gap + 1,
@@ -164,11 +164,11 @@ class HeadTiles:
         row_high: NDArray[np.bool_] | bool
         column_high: NDArray[np.bool_] | bool
         size, columns = self._config.rows, self._config.columns
+        keys = self._high[tile.tile * size : tile.tile * size + tile.rows]
+        queries = self._high[tile.band * columns : tile.band * columns + tile.columns]
         if tile.pv:
             key: tuple[object, ...] = (True, tile.rows, tile.columns)
         else:
-            keys = self._high[tile.tile * size : tile.tile * size + tile.rows]
-            queries = self._high[tile.band * columns : tile.band * columns + tile.columns]
             key = (False, tile.rows, tile.columns, tile.floor, int(keys.sum()), int(queries.sum()))
         if key not in self._known:
             k = tile.length
