@@ -9,8 +9,10 @@ from typing import Any
 
 from bitfabric.hdl.arith.bitbrick import BitBrick
 from bitfabric.hdl.arith.bitgroup import BitGroup, BitGroupConfig
+from bitfabric.hdl.arith.exponent import Exponent
 from bitfabric.hdl.arith.fusion_unit import FusionUnitConfig, FusionUnitPe
 from bitfabric.hdl.arith.pwl import PiecewiseLinear
+from bitfabric.hdl.arith.reciprocal import Reciprocal
 from bitfabric.hdl.arith.requantizer import Requantizer
 from bitfabric.hdl.block import Block
 from bitfabric.hdl.config import DesignConfig, param
@@ -27,6 +29,14 @@ from bitfabric.hdl.drift.scheduler import Scheduler
 from bitfabric.hdl.drift.selector import PrecisionSelector
 from bitfabric.hdl.drift.top import DriftTop
 from bitfabric.hdl.drift.weight_column import WeightColumn
+from bitfabric.hdl.dtqatten.arrays import vssa_array
+from bitfabric.hdl.dtqatten.config import DtqattenConfig
+from bitfabric.hdl.dtqatten.fetcher import Fetcher
+from bitfabric.hdl.dtqatten.score_port import ScorePort
+from bitfabric.hdl.dtqatten.selection import Selection
+from bitfabric.hdl.dtqatten.softmax_unit import SoftmaxUnit
+from bitfabric.hdl.dtqatten.top import DtqattenTop
+from bitfabric.hdl.dtqatten.topk import TopK
 from bitfabric.hdl.panacea.compensator import Compensator
 from bitfabric.hdl.panacea.config import PanaceaConfig
 from bitfabric.hdl.panacea.flexible_scheduler import FlexibleScheduler
@@ -46,6 +56,7 @@ from bitfabric.hdl.systolic_ws.array import SystolicWsArray
 from bitfabric.hdl.systolic_ws.config import SystolicWsConfig
 from bitfabric.hdl.systolic_ws.pe import SystolicWsPe
 from bitfabric.hdl.systolic_ws.top import SystolicWsTop
+from bitfabric.hdl.vssa.pe import VssaPe, VssaPeConfig
 from bitfabric.quant.errors import ParameterError
 from bitfabric.quant.pwl import SEGMENTS, PwlFormat
 
@@ -85,7 +96,7 @@ class RequantizerConfig(DesignConfig):
     """Hold a requantizer's parameters; see ``Requantizer``."""
 
     acc_bits: int = param(32, "width of accumulator and bias", unit="bits", low=8, high=32)
-    out_bits: int = param(8, "width of an output", unit="bits", low=2, high=16)
+    out_bits: int = param(8, "width of an output", unit="bits", low=2, high=24)
     multiplier_bits: int = param(31, "width of the multiplier", unit="bits", low=1, high=31)
     shift_bits: int = param(6, "width of the shift", unit="bits", low=1, high=6)
 
@@ -104,6 +115,20 @@ class PwlConfig(DesignConfig):
         PwlFormat(**dataclasses.asdict(self))
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExponentConfig(DesignConfig):
+    """Hold an exponent unit's parameters; see ``Exponent``."""
+
+    x_bits: int = param(24, "width of the exponent, 12 bits of it a fraction", unit="bits", low=17, high=32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReciprocalConfig(DesignConfig):
+    """Hold a reciprocal unit's parameters; see ``Reciprocal``."""
+
+    x_bits: int = param(24, "width of the divisor", unit="bits", low=2, high=47)
+
+
 def _keywords(block: Callable[..., Block]) -> Callable[[Any], Block]:
     return lambda config: block(**dataclasses.asdict(config))
 
@@ -120,6 +145,14 @@ def _compensator(config: PanaceaConfig) -> Block:
 
 def _workload_scheduler(config: PanaceaConfig) -> Block:
     return FlexibleScheduler(config) if config.flexible else WorkloadScheduler(config)
+
+
+def _vssa_pe(config: VssaPeConfig) -> Block:
+    return VssaPe(config.acc_bits)
+
+
+def _vssa_array(config: DtqattenConfig) -> Block:
+    return vssa_array(config)
 
 
 DESIGNS = {
@@ -148,6 +181,12 @@ DESIGNS = {
             "fabric of BitGroups that splits into four arrays, with precision selection, scheduler, buffers and AXI machine",
             DriftConfig,
             DriftTop,
+        ),
+        Entry(
+            "dtqatten",
+            "attention on tokens of 8, 4 and 0 bits: variable-speed arrays, softmax, top-k engines, fetcher and AXI machine",
+            DtqattenConfig,
+            DtqattenTop,
         ),
     )
 }
@@ -205,6 +244,27 @@ BLOCKS = {
         ),
         Entry("drift_intake", "activations to their precision and their stores", DriftConfig, Intake),
         Entry("drift_drain", "accumulators to results, requantized", DriftConfig, Drain),
+        Entry("vssa_pe", "one 4-bit MAC with its registers, 1 to 4 cycles a product", VssaPeConfig, _vssa_pe),
+        Entry(
+            "vssa_array",
+            "an array whose steps last as long as its slowest product",
+            DtqattenConfig,
+            _vssa_array,
+        ),
+        Entry("exponent", "a power of two, piecewise linear", ExponentConfig, _keywords(Exponent)),
+        Entry("reciprocal", "a reciprocal, piecewise linear", ReciprocalConfig, _keywords(Reciprocal)),
+        Entry(
+            "softmax",
+            "a band of queries' scores to numerators, importance and factors",
+            DtqattenConfig,
+            SoftmaxUnit,
+        ),
+        Entry("score_port", "accumulators to scores, and their memory", DtqattenConfig, ScorePort),
+        Entry("topk", "one radix engine", DtqattenConfig, TopK),
+        Entry(
+            "token_selection", "importance, two top-k engines and the next list", DtqattenConfig, Selection
+        ),
+        Entry("attention_fetcher", "descriptors out; lists, scales, Q, K and V in", DtqattenConfig, Fetcher),
         Entry("pooling_unit", "maximum or average of a word's bytes over a kernel", DriftConfig, PoolingUnit),
     )
 }

@@ -11,10 +11,20 @@ from typing import Any, Protocol
 from bitfabric.hdl.registry import DESIGNS
 from bitfabric.quant.errors import ParameterError, check_choice
 from bitfabric.sim import case as gemm_case
-from bitfabric.sim import drift_limits, drift_random, models, panacea_limits, panacea_random
+from bitfabric.sim import (
+    drift_limits,
+    drift_random,
+    dtqatten_limits,
+    dtqatten_random,
+    models,
+    panacea_limits,
+    panacea_random,
+)
 from bitfabric.sim.cycles import Cycles, systolic_os, systolic_ws
 from bitfabric.sim.drift_case import DriftCase
 from bitfabric.sim.drift_job import drift_step
+from bitfabric.sim.dtqatten_case import AttentionCase
+from bitfabric.sim.dtqatten_job import attention_step
 from bitfabric.sim.gemm_job import gemm_step
 from bitfabric.sim.job import Step
 from bitfabric.sim.panacea_case import PanaceaCase
@@ -195,6 +205,24 @@ DRIFT = SimulatedDesign(
     remarks=_model("drift", "remarks"),
 )
 
+DTQATTEN = SimulatedDesign(
+    name="dtqatten",
+    model=_model("dtqatten", "gemm_cycles"),
+    case_cycles=_model("dtqatten", "case_cycles"),
+    make_step=attention_step,
+    load_case=AttentionCase.load,
+    model_case=models.dtqatten_model_case,
+    random_case=dtqatten_random.random_case,
+    random_cases=dtqatten_random.random_cases,
+    check_gemm=dtqatten_limits.check_dimensions,
+    describe=lambda config: f"{config.arrays} arrays of {config.rows}x{config.columns} 4-bit PEs",
+    shares=("token_low", "token_pruned"),
+    model_preset="paper",
+    check_sequence=dtqatten_limits.check_sequence,
+    outputs=lambda case: case.heads * case.kept * case.head_size,
+    remarks=_model("dtqatten", "remarks"),
+)
+
 SIMULATED = {
     design.name: design
     for design in (
@@ -202,6 +230,7 @@ SIMULATED = {
         _systolic("systolic_os", systolic_os.gemm_cycles),
         PANACEA,
         DRIFT,
+        DTQATTEN,
     )
 }
 assert SIMULATED.keys() == DESIGNS.keys(), "every design is emitted, modelled and simulated"

@@ -6,7 +6,10 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from bitfabric.hdl.drift.config import DriftConfig
+from bitfabric.hdl.dtqatten.config import DtqattenConfig
 from bitfabric.hdl.gemm.config import GemmConfig
 from bitfabric.hdl.panacea.config import PanaceaConfig
 from bitfabric.quant.drift import block_statistics, select_weights
@@ -16,10 +19,12 @@ from bitfabric.sim.case import GemmCase
 from bitfabric.sim.drift_case import DriftCase
 from bitfabric.sim.drift_limits import fits as fits_drift
 from bitfabric.sim.drift_options import threshold_for
+from bitfabric.sim.dtqatten_case import AttentionCase, attention_case
 from bitfabric.sim.panacea_case import PanaceaCase
 from bitfabric.sim.panacea_limits import fits
-from bitfabric.sim.workloads.minilm import gemm_operands, minilm_case, parse_spec
+from bitfabric.sim.workloads.minilm import attention_operands, gemm_operands, minilm_case, parse_spec
 
+ATTENTION_SHARES = (0.72, 0.31)  # of tokens that stay, and that have 8 bits: the paper's mean for BERT
 DRIFT_SHARE = 0.7  # of tokens and of channels at 4 bits: half of the products are then of 4 x 4 bits
 
 
@@ -133,6 +138,33 @@ def drift_model_case(spec: str, config: DriftConfig) -> DriftCase:
     while not where[2] and layer.m > 1 and not fits_drift(config, layer):
         layer = replace(layer, acts=layer.acts[: layer.m // 2])
     return layer
+
+
+def dtqatten_model_case(spec: str, config: DtqattenConfig) -> AttentionCase:
+    """Return the block that ``MODEL:BLOCK[:TOKENS]`` names, e.g. ``minilm:1:64``: all heads, real Q, K and V.
+
+    The tokens are the first of the frozen sentences, one after the other. Their importance in the block, with all of
+    them at 8 bits, says which stay and which have 8 bits (``ATTENTION_SHARES``); the next block has the same shares of all.
+
+    Raises
+    ------
+    ParameterError
+        If the model, the block or the number of tokens is unknown.
+    BitfabricError
+        If the model's extra is not installed.
+    """
+    form = "minilm:BLOCK[:TOKENS], e.g. minilm:1:64"
+    where = re.fullmatch(r"(\d)(?::(\d+))?", _where(spec, form))
+    if where is None:
+        raise ParameterError("model", spec, f"of the form {form}")
+    q, k, v = attention_operands(int(where[1]))
+    tokens = int(where[2] or min(config.tokens_max, q.shape[1]))
+    if not 1 <= tokens <= q.shape[1]:
+        raise ParameterError("model", spec, f"of the form {form}, with 1 to {q.shape[1]} TOKENS")
+    vectors = [values[:, :tokens] for values in (q, k, v)]
+    keep, high = ATTENTION_SHARES
+    whole = attention_case(*vectors, bits=np.full(tokens, 8), keep=keep, high=high)
+    return attention_case(*vectors, bits=whole.result.bits, keep=keep, high=high, name=spec)
 
 
 def _where(spec: str, form: str) -> str:

@@ -125,6 +125,12 @@ def cycles_command(
     act_low: Annotated[
         float | None, typer.Option(help="Share of activation rows at low precision, as --weight-low.")
     ] = None,
+    token_low: Annotated[
+        float | None, typer.Option(help="Share of tokens of 4 bits, 0 to 1; dtqatten only, 0 by default.")
+    ] = None,
+    token_pruned: Annotated[
+        float | None, typer.Option(help="Share of tokens that are left out, as --token-low.")
+    ] = None,
     preset: Preset = None,
     settings: Settings = None,
     as_json: Json = False,
@@ -152,6 +158,8 @@ def cycles_command(
         "act_sparsity": act_sparsity,
         "weight_low": weight_low,
         "act_low": act_low,
+        "token_low": token_low,
+        "token_pruned": token_pruned,
     }
     rows = [(shape, machine.gemm_cycles(config, shape.m, shape.k, shape.n, **options)) for shape in shapes]
     if as_json:

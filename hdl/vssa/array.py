@@ -197,7 +197,7 @@ class VssaArray(Block):
             m.d.comb += shifting.eq(self.take | before)
             on = control.column_on & control.row_on[index].replicate(columns)
             m.d.comb += [
-                row.a.eq(entering["row_data"].word_select(index, OPERAND_BITS)),
+                row.a_in.eq(entering["row_data"].word_select(index, OPERAND_BITS)),
                 row.a_high.eq(entering["row_high"][index]),
                 row.b_in.eq(entering["column_data"] if north is None else north.b_out),
                 row.b_high_in.eq(entering["column_high"] if north is None else north.b_high_out),

@@ -23,7 +23,7 @@ class VssaRow(Block):
 
     Members
     -------
-    a, a_high : In(8), In(1)
+    a_in, a_high : In(8), In(1)
         What enters at the west edge.
     advance, phase, a_unsigned, b_unsigned, shift : In
         For all PEs, see ``VssaPe``.
@@ -51,7 +51,7 @@ class VssaRow(Block):
         self._pe_counters = bool(pe_counters)
         super().__init__(
             {
-                "a": In(OPERAND_BITS),
+                "a_in": In(OPERAND_BITS),
                 "a_high": In(1),
                 "advance": In(1),
                 "phase": In(2),
@@ -77,7 +77,7 @@ class VssaRow(Block):
         for column, pe in enumerate(pes):
             west = pes[column - 1] if column else None
             m.d.comb += [
-                pe.a_in.eq(self.a if west is None else west.a_out),
+                pe.a_in.eq(self.a_in if west is None else west.a_out),
                 pe.a_high_in.eq(self.a_high if west is None else west.a_high_out),
                 pe.b_in.eq(self.b_in.word_select(column, OPERAND_BITS)),
                 pe.b_high_in.eq(self.b_high_in[column]),

@@ -18,6 +18,7 @@ from bitfabric.sim.cycles.dtqatten_output import SenderTimes
 from bitfabric.sim.cycles.dtqatten_selection import topk_cycles
 from bitfabric.sim.cycles.dtqatten_tiles import HeadTiles
 from bitfabric.sim.dtqatten_case import AttentionCase
+from bitfabric.sim.dtqatten_random import shared_bits
 from bitfabric.sim.job import MEMORY_LATENCY
 
 
@@ -196,3 +197,49 @@ def _cycles_of(config: DtqattenConfig, times: BlockTimes) -> Cycles:
         breakdown={name: counters[name] for name in ("load", "compute", "stalled", "drain")},
         traffic=counters,
     )
+
+
+def gemm_cycles(
+    config: DtqattenConfig,
+    m: int,
+    k: int,
+    n: int,
+    *,
+    requantize: bool = False,
+    token_low: float = 0.0,
+    token_pruned: float = 0.0,
+) -> Cycles:
+    """Return what a head of ``m`` tokens and ``k`` channels takes; ``n`` is ``m``.
+
+    The list is fetched, the tokens' precisions are drawn at random with a seed of 0 and clustered. ``requantize``
+    changes nothing: results always are bytes.
+
+    Parameters
+    ----------
+    config : DtqattenConfig
+        The machine.
+    m, k, n : int
+        Tokens, channels of a head, tokens.
+    requantize : bool
+        As for other designs.
+    token_low, token_pruned : float
+        Shares of tokens of 4 and of 0 bits.
+    """
+    bits = shared_bits(np.random.default_rng(0), m, token_low, token_pruned)
+    high = np.sort(bits[bits > 0] == 8)
+    return _cycles_of(config, block_times(config, high=high, head_size=k, entries=m))
+
+
+def remarks(config: DtqattenConfig, case: AttentionCase, cycles: Cycles) -> dict[str, float | str]:
+    """Return a block's tokens, its cycles of either product and how long PEs wait for others."""
+    counters = cycles.traffic
+    stalled = counters["qk_stalled_2"] + counters["qk_stalled_4"]
+    return {
+        "tokens of 8, 4, 0 bits": f"{int(case.high.sum())}, {int((~case.high).sum())}, {case.tokens - case.kept}",
+        "cycles of scores": float(counters["qk"]),
+        "cycles of results": float(counters["pv"]),
+        "stalled PEs, scores": stalled / (stalled + counters["qk_working"]),
+        "stalled PEs, results": counters["pv_stalled"] / (counters["pv_stalled"] + counters["pv_working"]),
+        "top-k": float(counters["select"]),
+        "results after importance": float(counters["pv_left"]),
+    }

@@ -15,7 +15,7 @@ from bitfabric.quant.errors import ParameterError, check_choice, check_range
 from bitfabric.quant.gemm import gemm
 from bitfabric.quant.requant import requant_parameters, requantize
 from bitfabric.quant.uniform import Quantized, quantize
-from bitfabric.sim.workloads.minilm_model import GEMMS, LAYERS, Floats, forward, frozen_sentences, load
+from bitfabric.sim.workloads.minilm_model import GEMMS, HEADS, LAYERS, Floats, forward, frozen_sentences, load
 
 NAMES = tuple(GEMMS)
 
@@ -101,6 +101,27 @@ def gemm_operands(layer: int, name: str) -> Operands:
     layer = check_range("layer", layer, 0, LAYERS - 1)
     check_choice("name", name, NAMES)
     return Operands(_trace()[layer, name], *load().weight(layer, name))
+
+
+def attention_operands(layer: int) -> tuple[Floats, Floats, Floats]:
+    """Return a layer's Q, K and V, each (heads, tokens, head size), of the frozen sentences one after the other.
+
+    Parameters
+    ----------
+    layer : int
+        0 to 5.
+
+    Raises
+    ------
+    ParameterError, BitfabricError
+        For a layer that the model does not have; if the models extra is not installed.
+    """
+    found = []
+    for name in ("q", "k", "v"):
+        operands = gemm_operands(layer, name)
+        values = operands.act @ operands.weight + operands.bias
+        found.append(np.ascontiguousarray(values.reshape(len(values), HEADS, -1).transpose(1, 0, 2)))
+    return found[0], found[1], found[2]
 
 
 @cache

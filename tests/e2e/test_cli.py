@@ -128,11 +128,11 @@ def test_formal_proves_by_name(tmp_path: Path) -> None:
     [
         (
             ["verilog", "nope"],
-            "design='nope' is not allowed; it must be a design (systolic_ws, systolic_os, panacea, drift)",
+            "design='nope' is not allowed; it must be a design (systolic_ws, systolic_os, panacea, drift, dtqatten)",
         ),
         (
             ["simulate", "bitbrick"],
-            "design='bitbrick' is not allowed; it must be one of systolic_ws, systolic_os, panacea, drift",
+            "design='bitbrick' is not allowed; it must be one of systolic_ws, systolic_os, panacea, drift, dtqatten",
         ),
         (
             ["verilog", "systolic_ws", "--set", "rows=0"],
