@@ -22,7 +22,13 @@ from bitfabric.sim.drift_options import threshold_for
 from bitfabric.sim.dtqatten_case import AttentionCase, attention_case
 from bitfabric.sim.panacea_case import PanaceaCase
 from bitfabric.sim.panacea_limits import fits
-from bitfabric.sim.workloads.minilm import attention_operands, gemm_operands, minilm_case, parse_spec
+from bitfabric.sim.workloads.minilm import (
+    MinilmCase,
+    attention_operands,
+    gemm_operands,
+    minilm_case,
+    parse_spec,
+)
 
 ATTENTION_SHARES = (0.72, 0.31)  # of tokens that stay, and that have 8 bits: the paper's mean for BERT
 DRIFT_SHARE = 0.7  # of tokens and of channels at 4 bits: half of the products are then of 4 x 4 bits
@@ -111,21 +117,14 @@ def drift_model_case(spec: str, config: DriftConfig) -> DriftCase:
     BitfabricError
         If the model's extra is not installed.
     """
-    form = "minilm:LAYER.NAME[:TOKENS][:SHARE], e.g. minilm:0.q:16:0.7"
-    where = re.fullmatch(r"([^:]*)(?::(\d+))?(?::(\d*\.\d*))?", _where(spec, form))
-    share = where[3] or str(DRIFT_SHARE) if where else "."
-    if where is None or share == "." or float(share) > 1:
-        raise ParameterError("model", spec, f"of the form {form}, with SHARE from 0.0 to 1.0")
-    case = minilm_case(where[1])
+    case, count, low = tokens_and_share(spec, DRIFT_SHARE)
     rows, channels = case.act.shape[0], case.weight.shape[1]
-    if where[2] and not 1 <= int(where[2]) <= rows:
-        raise ParameterError("model", spec, f"of the form {form}, with 1 to {rows} TOKENS")
-    tokens, low = block_statistics(case.act, (1, None)), float(share)
+    tokens = block_statistics(case.act, (1, None))
     scale_free = threshold_for(block_statistics(case.weight, (None, 1)), round(low * channels), 1.0)
     weights = select_weights(case.weight, 1.0, scale_free)
     layer = DriftCase(
         name=spec,
-        acts=case.act[: int(where[2])] if where[2] else case.act,
+        acts=case.act[:count],
         weights=weights.values,
         weight_bits=weights.bits,
         weight_clip=weights.shift,
@@ -135,7 +134,7 @@ def drift_model_case(spec: str, config: DriftConfig) -> DriftCase:
         multiplier=case.multiplier,
         shift=case.shift,
     )
-    while not where[2] and layer.m > 1 and not fits_drift(config, layer):
+    while count is None and layer.m > 1 and not fits_drift(config, layer):
         layer = replace(layer, acts=layer.acts[: layer.m // 2])
     return layer
 
@@ -165,6 +164,30 @@ def dtqatten_model_case(spec: str, config: DtqattenConfig) -> AttentionCase:
     keep, high = ATTENTION_SHARES
     whole = attention_case(*vectors, bits=np.full(tokens, 8), keep=keep, high=high)
     return attention_case(*vectors, bits=whole.result.bits, keep=keep, high=high, name=spec)
+
+
+def tokens_and_share(spec: str, usual: float) -> tuple[MinilmCase, int | None, float]:
+    """Return the GEMM that ``MODEL:WHERE[:TOKENS][:SHARE]`` names, TOKENS if it has any, and SHARE or the ``usual`` one.
+
+    Raises
+    ------
+    ParameterError
+        If the model, the place, the number of tokens or the share is unknown.
+    BitfabricError
+        If the model's extra is not installed.
+    """
+    form = "minilm:LAYER.NAME[:TOKENS][:SHARE], e.g. minilm:0.q:16:0.7"
+    where = re.fullmatch(r"([^:]*)(?::(\d+))?(?::(\d*\.\d*))?", _where(spec, form))
+    share = where[3] or str(usual) if where else "."
+    if where is None or share == "." or float(share) > 1:
+        raise ParameterError("model", spec, f"of the form {form}, with SHARE from 0.0 to 1.0")
+    case = minilm_case(where[1])
+    if not where[2]:
+        return case, None, float(share)
+    count, tokens = int(where[2]), len(case.act)
+    if not 1 <= count <= tokens:
+        raise ParameterError("model", spec, f"of the form {form}, with 1 to {tokens} TOKENS")
+    return case, count, float(share)
 
 
 def _where(spec: str, form: str) -> str:
