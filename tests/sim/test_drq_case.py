@@ -10,7 +10,10 @@ from bitfabric.quant.drq import Convolution, convert, drq_layer
 from bitfabric.quant.errors import BitfabricError
 from bitfabric.quant.requant import ACC_MAX
 from bitfabric.sim.drq_case import DrqCase
+from bitfabric.sim.drq_limits import check_dimensions, fits, rows_max
+from bitfabric.sim.drq_model import drq_model_case
 from bitfabric.sim.drq_random import random_case, random_cases, random_convolution
+from bitfabric.sim.workloads.minilm import minilm_case
 
 TINY = DrqConfig.preset("tiny")
 SMALL = DrqConfig.preset("small")
@@ -170,3 +173,86 @@ def test_a_random_case_of_given_sizes():
     )
     assert (case.height, case.width, case.channels, case.n) == (4, 6, 3, 2)
     assert (case.kernel_height, case.padding, case.stride) == (3, 1, 2)
+
+
+HOLDS = {"height_max": 6, "map_words": 60, "flag_words": 30, "sum_words": 2, "k_max": 18}
+
+
+@pytest.mark.parametrize(
+    ("options", "fields", "text"),
+    [
+        ({}, {}, None),  # a row is 15 bytes, 4 words of 4; a pixel 1
+        ({"height_max": 5}, {}, "height=6 is not allowed; it must be an integer in [1, 5]"),
+        ({"k_max": 17}, {}, "K=18 is not allowed; it must be an integer in [1, 17]"),
+        ({"map_words": 24}, {}, None),
+        ({"map_words": 23}, {}, "words of the map=24 is not allowed; it must be an integer in [1, 23]"),
+        ({"flag_words": 12}, {}, None),
+        ({"flag_words": 11}, {}, "words of flags=12 is not allowed; it must be an integer in [1, 11]"),
+        ({"sum_words": 1}, {}, "words of sums=2 is not allowed; it must be an integer in [1, 1]"),
+        ({}, {"region_height": 65536}, "region_height=65536 is not allowed; it must be an integer in [1, 65535]"),
+        ({}, {"padding": 256}, "padding=256 is not allowed; it must be an integer in [0, 255]"),
+        ({}, {"stride": 256}, "stride=256 is not allowed; it must be an integer in [1, 255]"),
+        ({}, {**POST, "shift": np.zeros(4, int)}, "shift=0 is not allowed; it must be in [1, 62]"),
+        ({}, {**POST, "multiplier": np.zeros(4, int)}, "multiplier=0 is not allowed; it must be in [1, 2147483647]"),
+        ({}, {**POST, "low": 5, "high": 4}, "low=5 is not allowed; it must be at most high=4"),
+        ({}, {**POST, "zero_point": 256}, "zero_point=256 is not allowed; it must be an integer in [-256, 255]"),
+        ({}, {**POST, "zero_point": 128}, None),  # unsigned bytes
+        ({}, {**POST, "zero_point": 1}, "low + zero_point, high + zero_point=(-127, 128) is not allowed; it must be in [-128, 127] or in [0, 255]"),
+        ({}, {"zero_point": 1}, None),  # of no account where accumulators come out
+    ],
+)  # fmt: skip
+def test_what_a_machine_holds(options, fields, text):
+    config = DrqConfig.preset("tiny", **{**HOLDS, **options})
+    case = case_of(**fields)
+    assert fits(config, case) == (text is None)
+    if text is None:
+        case.check(config)
+    else:
+        assert refusal(case.check, config) == text
+
+
+def test_the_rows_of_a_gemm_that_a_machine_holds():
+    # The map, the flags, the height: each is the least in its turn. Flags are one word for 4 rows.
+    for options, k, most in (
+        ({"map_words": 30}, 9, 10),
+        ({"flag_words": 7}, 9, 8),
+        ({"height_max": 5}, 9, 5),
+        ({"sum_words": 3}, 9, 64),
+    ):
+        config = DrqConfig.preset("tiny", **options)
+        assert rows_max(config, k) == most, options
+        rng = np.random.default_rng(0)
+        region = {"region_height": 4, "region_width": 16}
+        assert fits(config, random_case(config, rng, most, k, 2, **region, requantized=False))
+        assert not fits(config, random_case(config, rng, most + 1, k, 2, **region, requantized=False))
+    check_dimensions(TINY, 65535, TINY.k_max, 65535)
+    for dimensions, text in (
+        ((0, 1, 1), "M=0 is not allowed; it must be an integer in [1, 65535]"),
+        ((1, TINY.k_max + 1, 1), "K=129 is not allowed; it must be an integer in [1, 128]"),
+        ((1, 1, 65536), "N=65536 is not allowed; it must be an integer in [1, 65535]"),
+    ):
+        assert refusal(check_dimensions, TINY, *dimensions) == text
+    narrow = DrqConfig.preset("tiny", map_words=2)
+    assert (
+        refusal(check_dimensions, narrow, 1, 9, 1)
+        == "words of the map=3 is not allowed; it must be an integer in [1, 2]"
+    )
+    assert refusal(rows_max, narrow, 9).startswith("words of the map=3")
+
+
+def test_a_real_layer():
+    config = DrqConfig.preset("paper")
+    try:
+        real = minilm_case("0.q")
+    except BitfabricError as error:  # the model is not installed
+        pytest.skip(str(error))
+    case = drq_model_case("minilm:0.q", config)
+    case.check(config)
+    np.testing.assert_array_equal(case.image[:, 0], real.act)
+    assert 0.3 <= case.mixed.sensitive.mean() < 0.35
+    # Wholly sensitive, it is the layer in 8 bits.
+    np.testing.assert_array_equal(drq_model_case("minilm:0.q:16:0.0", config).golden(), real.output()[:16])
+    held = drq_model_case("minilm:0.q:0.5", DrqConfig.preset("small", map_words=48 * 20))
+    assert held.m == 20
+    assert held.threshold < case.threshold
+    assert refusal(drq_model_case, "minilm:0.q:1000", config).endswith("with 1 to 128 TOKENS")
