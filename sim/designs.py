@@ -120,6 +120,8 @@ class SimulatedDesign:
         for name, value in given.items():
             if name not in self.shares:
                 kind = "skips nothing" if name.endswith("sparsity") else "has one precision"
+                if self.shares and not name.endswith("sparsity"):
+                    kind = f"takes {' and '.join(self.shares)}"
                 raise ParameterError(name, value, f"left out: {self.name} {kind}")
             if not 0 <= value <= 1:
                 raise ParameterError(name, value, "in [0, 1]")

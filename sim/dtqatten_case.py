@@ -160,7 +160,10 @@ class AttentionCase:
         """Ids as the list has them, those of 0 bits too."""
         if self.order is None:
             return np.arange(self.tokens)
-        return check_ids(self.order, np.size(self.order), self.tokens)
+        try:
+            return check_ids(self.order, np.size(self.order), self.tokens)
+        except ParameterError as error:  # by the name that the case has for it
+            raise ParameterError("order", error.value, error.allowed) from None
 
     @cached_property
     def positions(self) -> Ints:

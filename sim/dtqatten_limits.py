@@ -71,8 +71,7 @@ def check_sequence(cases: Sequence[AttentionCase]) -> None:
             left = before.next_fields()
             carried = np.zeros(case.tokens, np.int64) if case.carried is None else case.carried
             if (
-                case.tokens != before.tokens
-                or not np.array_equal(case.positions, left["order"])
+                not np.array_equal(case.positions, left["order"])
                 or not np.array_equal(case.bits, left["bits"])
                 or not np.array_equal(carried, left["carried"])
             ):

@@ -70,7 +70,7 @@ def layout_of(case: AttentionCase) -> Layout:
         next_base=next_base,
         stride=stride,
         size=size,
-        end=max(size, next_base + NEXT_BYTES * case.kept),
+        end=next_base + NEXT_BYTES * case.kept,
     )
 
 

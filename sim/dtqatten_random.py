@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from bitfabric.hdl.dtqatten.config import ADDRESS_BITS, DtqattenConfig
 from bitfabric.quant.dtqatten_parameters import MULTIPLIER_MAX, OUT_SHIFT_MAX, SCORE_SHIFT_MAX
+from bitfabric.quant.errors import ParameterError
 from bitfabric.sim.dtqatten_case import SCALES, VECTORS, AttentionCase
 from bitfabric.sim.dtqatten_memory import layout_of
 
@@ -101,15 +102,18 @@ def next_case(
     return random_case(config, rng, before.tokens, size, heads=heads, **{**before.next_fields(), **fields})
 
 
-def shared_case(
-    config: DtqattenConfig, rng: np.random.Generator, m: int, k: int, low: float, pruned: float
-) -> AttentionCase:
-    """Return a head of ``m`` tokens in random order, these shares of them at 4 and at 0 bits."""
-    return random_case(config, rng, m, k, m, bits=shared_bits(rng, m, low, pruned), reorder=True)
-
-
 def shared_bits(rng: np.random.Generator, tokens: int, low: float, pruned: float) -> NDArray[np.int64]:
-    """Return the bits of tokens, these shares of them at 4 and at 0 bits (one stays), at random."""
+    """Return the bits of tokens, these shares of them at 4 and at 0 bits (one stays), at random.
+
+    Raises
+    ------
+    ParameterError
+        If the shares are of more than all tokens.
+    """
+    if low + pruned > 1 + 1e-9:
+        raise ParameterError(
+            "token_low + token_pruned", round(low + pruned, 9), "at most 1: shares of the same tokens"
+        )
     zeros = min(round(pruned * tokens), tokens - 1)
     fours = min(round(low * tokens), tokens - zeros)
     bits = np.repeat([0, 4, 8], [zeros, fours, tokens - zeros - fours])

@@ -140,28 +140,29 @@ def drift_model_case(spec: str, config: DriftConfig) -> DriftCase:
 
 
 def dtqatten_model_case(spec: str, config: DtqattenConfig) -> AttentionCase:
-    """Return the block that ``MODEL:BLOCK[:TOKENS]`` names, e.g. ``minilm:1:64``: all heads, real Q, K and V.
+    """Return the block that ``MODEL:BLOCK[:TOKENS][:KEEP:HIGH]`` names: all heads, real Q, K and V.
 
-    The tokens are the first of the frozen sentences, one after the other. Their importance in the block, with all of
-    them at 8 bits, says which stay and which have 8 bits (``ATTENTION_SHARES``); the next block has the same shares of all.
+    For example ``minilm:1:64`` or ``minilm:1:64:0.5:0.25``. The tokens are the first of the frozen sentences, one after
+    the other. Their importance in the block, with all of them at 8 bits, says which stay and which have 8 bits: shares
+    ``KEEP`` and ``HIGH`` of all, ``ATTENTION_SHARES`` by default; the next block has the same shares.
 
     Raises
     ------
     ParameterError
-        If the model, the block or the number of tokens is unknown.
+        If the model, the block, the number of tokens or a share is unknown.
     BitfabricError
         If the model's extra is not installed.
     """
-    form = "minilm:BLOCK[:TOKENS], e.g. minilm:1:64"
-    where = re.fullmatch(r"(\d)(?::(\d+))?", _where(spec, form))
-    if where is None:
-        raise ParameterError("model", spec, f"of the form {form}")
+    form = "minilm:BLOCK[:TOKENS][:KEEP:HIGH], e.g. minilm:1:64:0.72:0.31"
+    where = re.fullmatch(r"(\d)(?::(\d+))?(?::(\d*\.\d+):(\d*\.\d+))?", _where(spec, form))
+    if where is None or max(float(where[3] or 0), float(where[4] or 0)) > 1:
+        raise ParameterError("model", spec, f"of the form {form}, with shares from 0.0 to 1.0")
     q, k, v = attention_operands(int(where[1]))
     tokens = int(where[2] or min(config.tokens_max, q.shape[1]))
     if not 1 <= tokens <= q.shape[1]:
         raise ParameterError("model", spec, f"of the form {form}, with 1 to {q.shape[1]} TOKENS")
     vectors = [values[:, :tokens] for values in (q, k, v)]
-    keep, high = ATTENTION_SHARES
+    keep, high = (float(where[3]), float(where[4])) if where[3] else ATTENTION_SHARES
     whole = attention_case(*vectors, bits=np.full(tokens, 8), keep=keep, high=high)
     return attention_case(*vectors, bits=whole.result.bits, keep=keep, high=high, name=spec)
 

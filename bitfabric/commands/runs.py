@@ -36,7 +36,8 @@ def simulate_command(
         str | None,
         typer.Option(
             help="A real GEMM: minilm:LAYER.NAME (preset medium); minilm:LAYER.NAME[:TOKENS] of panacea (paper), "
-            "with [:SHARE] of low precision of drift (paper)."
+            "with [:SHARE] of low precision of drift (paper); minilm:BLOCK[:TOKENS][:KEEP:HIGH], a block's attention and the "
+            "shares of its tokens that stay and that have 8 bits, of dtqatten (paper)."
         ),
     ] = None,
     gemm: Annotated[
