@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Array, Module, Signal
+from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib.wiring import In, Out
 
 from bitfabric.hdl.block import Block, place
 from bitfabric.hdl.common.memory import Ram, address_bits
-from bitfabric.quant.errors import check_range
 
 
 class DoubleBuffer(Block):
@@ -26,13 +25,15 @@ class DoubleBuffer(Block):
         Bits per word.
     depth : int
         Words per bank. Addresses of ``depth`` and above must not be used.
+    granularity : int, optional
+        Bits that a write enable is for, a divisor of ``width``; the whole word unless given.
 
     Members
     -------
     write_free : Out(1)
         The bank to be written is free. While it is low, ``write_en`` and ``write_done`` do nothing.
     write_en, write_addr, write_data : In
-        Write port.
+        Write port; an enable for each ``granularity`` bits.
     write_done : In(1)
         Hand the bank over; allowed in the cycle of its last write.
     read_full : Out(1)
@@ -48,17 +49,18 @@ class DoubleBuffer(Block):
     Raises
     ------
     ParameterError
-        If ``width`` or ``depth`` is not positive.
+        If ``width`` or ``depth`` is not positive or ``granularity`` does not divide ``width``.
     """
 
-    def __init__(self, width: int, depth: int):
-        self.width = check_range("width", width, 1)
-        self.depth = check_range("depth", depth, 1)
+    def __init__(self, width: int, depth: int, granularity: int | None = None):
+        bank = Ram(width, depth, granularity=granularity)
+        bank._MustUse__used = True  # it only checks
+        self.width, self.depth, self.granularity = bank.width, bank.depth, bank.granularity
         self.address_bits = address_bits(self.depth)
         super().__init__(
             {
                 "write_free": Out(1),
-                "write_en": In(1),
+                "write_en": In(self.width // self.granularity),
                 "write_addr": In(self.address_bits),
                 "write_data": In(self.width),
                 "write_done": In(1),
@@ -73,7 +75,10 @@ class DoubleBuffer(Block):
     def elaborate(self, platform: Any) -> Module:
         """Return the banks and their handover."""
         m = Module()
-        banks = [place(m, f"bank{number}", Ram(self.width, self.depth)) for number in range(2)]
+        banks = [
+            place(m, f"bank{number}", Ram(self.width, self.depth, granularity=self.granularity))
+            for number in range(2)
+        ]
         write_bank = Signal()
         read_bank = Signal()
         answering = Signal(reset_less=True)  # the bank whose word stands on read_data
@@ -85,7 +90,7 @@ class DoubleBuffer(Block):
         ]
         for number, bank in enumerate(banks):
             m.d.comb += [
-                bank.write_en.eq(self.write_en & self.write_free & (write_bank == number)),
+                bank.write_en.eq(Mux(self.write_free & (write_bank == number), self.write_en, 0)),
                 bank.write_addr.eq(self.write_addr),
                 bank.write_data.eq(self.write_data),
                 bank.read_en.eq(self.read_en & self.read_full & (read_bank == number)),

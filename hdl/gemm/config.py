@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Protocol
 
 from bitfabric.hdl.config import DesignConfig, param
 from bitfabric.quant.errors import ParameterError, check_range
 from bitfabric.quant.gemm import acc_bits_needed
 
 DIMENSION_BITS = 16  # of the M, K and N registers
+
+
+class OutputShape(Protocol):
+    """Know how results leave: what the drain and the requantization parameters need of a machine's parameters."""
+
+    @property
+    def columns(self) -> int:
+        """Output channels of a tile."""
+
+    @property
+    def acc_bits(self) -> int:
+        """Width of an accumulator."""
+
+    @property
+    def axis_data_bits(self) -> int:
+        """Width of the output stream."""
+
+    @property
+    def drain_lanes(self) -> int:
+        """Outputs that leave the accumulators per cycle: one 32-bit word per lane fills a beat."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from bitfabric.hdl.block import Block, place
 from bitfabric.hdl.common.axi_stream import beat_layout
 from bitfabric.hdl.common.memory import address_bits
 from bitfabric.hdl.gemm.accumulator import drain_layout
-from bitfabric.hdl.gemm.config import GemmConfig
+from bitfabric.hdl.gemm.config import OutputShape
 from bitfabric.hdl.gemm.loader import params_layout
 from bitfabric.quant.errors import check_range
 
@@ -29,7 +29,7 @@ class Drain(Block):
 
     Parameters
     ----------
-    config : GemmConfig
+    config : OutputShape
         Gives columns, accumulator width and stream width.
     depth : int
         Rows of an accumulator bank.
@@ -46,7 +46,7 @@ class Drain(Block):
         Beats; ``last`` with the GEMM's last one.
     """
 
-    def __init__(self, config: GemmConfig, depth: int):
+    def __init__(self, config: OutputShape, depth: int):
         self._config = config
         self._depth = check_range("depth", depth, 1)
         self._groups = -(-config.columns // config.drain_lanes)

@@ -9,10 +9,9 @@ from amaranth.lib.wiring import In, Out
 from bitfabric.hdl.block import Block, place
 from bitfabric.hdl.common.axi_stream import beat_layout
 from bitfabric.hdl.common.memory import address_bits
-from bitfabric.hdl.gemm.config import DIMENSION_BITS, GemmConfig
+from bitfabric.hdl.gemm.config import DIMENSION_BITS, GemmConfig, OutputShape
 from bitfabric.hdl.gemm.tile_loop import TileLoop
-
-PARAM_BEATS = 3  # bias, multiplier, shift
+from bitfabric.hdl.gemm.words import PARAM_BEATS, assemble
 
 
 def channel_layout() -> data.StructLayout:
@@ -20,7 +19,15 @@ def channel_layout() -> data.StructLayout:
     return data.StructLayout({"bias": 32, "multiplier": 31, "shift": 6})
 
 
-def params_layout(config: GemmConfig) -> data.ArrayLayout:
+def connect_params(m: Module, config: OutputShape, word: Value, params: data.View) -> None:
+    """Let ``params``, a word of the parameter buffer, be what three beats in ``word`` bring."""
+    for lane in range(config.drain_lanes):
+        for index, (name, shape) in enumerate(channel_layout()):
+            low = index * config.axis_data_bits + 32 * lane
+            m.d.comb += params[lane][name].eq(word[low : low + unsigned(shape.width).width])
+
+
+def params_layout(config: OutputShape) -> data.ArrayLayout:
     """Return one word of the parameter buffer: the channels that drain together."""
     return data.ArrayLayout(channel_layout(), config.drain_lanes)
 
@@ -133,7 +140,7 @@ class Loader(Block):
             m.d.sync += [beat.eq(0), words_left.eq(words_left - 1), address.eq(address + 1)]
         with m.Elif(fire):
             m.d.sync += beat.eq(beat + 1)
-        word = self._assemble(m, fire, beat, slices)
+        word = assemble(m, self.i.payload.data, fire, beat, slices)
 
         def plan(words: Value, word_beats: Value | int) -> list[object]:
             return [words_left.eq(words - 1), beats.eq(word_beats), beat.eq(0), address.eq(0)]
@@ -201,24 +208,8 @@ class Loader(Block):
     def _beats_less_one(self, elements: Value) -> Value:
         return (elements - 1)[: len(elements)] >> (self._config.axis_data_bits // 8).bit_length() - 1
 
-    def _assemble(self, m: Module, fire: Signal, beat: Signal, slices: int) -> Signal:
-        """Return the word whose last beat is on the stream; lanes that no beat carried are stale."""
-        width = self._config.axis_data_bits
-        word = Signal(slices * width)
-        for index in range(slices):
-            part = word[index * width : (index + 1) * width]
-            if index == slices - 1:  # never kept: nothing follows it
-                m.d.comb += part.eq(self.i.payload.data)
-                continue
-            kept = Signal(width, name=f"kept{index}", reset_less=True)
-            with m.If(fire & (beat == index)):
-                m.d.sync += kept.eq(self.i.payload.data)
-            m.d.comb += part.eq(Mux(beat == index, self.i.payload.data, kept))
-        return word
-
     def _distribute(self, m: Module, word: Signal) -> None:
         config = self._config
-        width = config.axis_data_bits
 
         def lanes(count: int, bits: int) -> Value:
             return Cat(word[8 * lane : 8 * lane + bits] for lane in range(count))
@@ -227,8 +218,4 @@ class Loader(Block):
             self.weights_data.eq(lanes(config.columns, config.weight_bits)),
             self.acts_data.eq(lanes(config.rows, config.act_bits)),
         ]
-        for lane in range(config.drain_lanes):
-            channel = self.params_data[lane]
-            for index, (name, shape) in enumerate(channel_layout()):
-                low = index * width + 32 * lane
-                m.d.comb += channel[name].eq(word[low : low + unsigned(shape.width).width])
+        connect_params(m, config, word, self.params_data)

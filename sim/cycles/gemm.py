@@ -14,7 +14,7 @@ from typing import Protocol
 from bitfabric.hdl.arith.requantizer import Requantizer
 from bitfabric.hdl.gemm.config import GemmConfig
 from bitfabric.hdl.gemm.drain import OUT_LATENCY
-from bitfabric.hdl.gemm.loader import PARAM_BEATS
+from bitfabric.hdl.gemm.words import PARAM_BEATS
 from bitfabric.sim.cycles import Cycles
 
 

@@ -165,6 +165,14 @@ def _meetings(row_flags: Flags, column_flags: Flags, k: int, rows: int, columns:
         sums = np.cumsum(np.pad(both.astype(np.int64), (0, width - 1)))
         sums[width:] -= sums[:-width].copy()
         return sums > 0
+    if column_flags.ndim < 2:  # columns alike: what is in any PE of column 0, then a window of the columns
+        high = row_flags & np.broadcast_to(column_flags, (k,))[:, None]
+        first = np.zeros(k + rows - 1, dtype=bool)
+        for row in range(rows):
+            first[row : row + k] |= high[:, row]
+        sums = np.cumsum(np.pad(first.astype(np.int64), (0, columns - 1)))
+        sums[columns:] -= sums[:-columns].copy()
+        return sums > 0
     # Diagonals first, a column at a time; then their elements, a diagonal at a time.
     row_lanes = np.broadcast_to(row_flags[:, None] if row_flags.ndim == 1 else row_flags, (k, rows))
     column_lanes = np.broadcast_to(
