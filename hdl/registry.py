@@ -29,6 +29,10 @@ from bitfabric.hdl.drift.scheduler import Scheduler
 from bitfabric.hdl.drift.selector import PrecisionSelector
 from bitfabric.hdl.drift.top import DriftTop
 from bitfabric.hdl.drift.weight_column import WeightColumn
+from bitfabric.hdl.drq.config import DrqConfig
+from bitfabric.hdl.drq.im2col import Im2col
+from bitfabric.hdl.drq.predictor import Predictor
+from bitfabric.hdl.drq.top import DrqTop
 from bitfabric.hdl.dtqatten.arrays import vssa_array
 from bitfabric.hdl.dtqatten.config import DtqattenConfig
 from bitfabric.hdl.dtqatten.fetcher import Fetcher
@@ -188,6 +192,12 @@ DESIGNS = {
             DtqattenConfig,
             DtqattenTop,
         ),
+        Entry(
+            "drq",
+            "convolution with 8-bit sensitive regions: predictor, im2col, one variable-speed array and AXI machine",
+            DrqConfig,
+            DrqTop,
+        ),
     )
 }
 
@@ -265,6 +275,13 @@ BLOCKS = {
             "token_selection", "importance, two top-k engines and the next list", DtqattenConfig, Selection
         ),
         Entry("attention_fetcher", "descriptors out; lists, scales, Q, K and V in", DtqattenConfig, Fetcher),
+        Entry("drq_predictor", "mean magnitudes of regions against a threshold", DrqConfig, Predictor),
+        Entry(
+            "drq_im2col",
+            "a feature map's memories, and positions' activations out of them",
+            DrqConfig,
+            Im2col,
+        ),
         Entry("pooling_unit", "maximum or average of a word's bytes over a kernel", DriftConfig, PoolingUnit),
     )
 }

@@ -14,6 +14,9 @@ from bitfabric.sim import case as gemm_case
 from bitfabric.sim import (
     drift_limits,
     drift_random,
+    drq_limits,
+    drq_model,
+    drq_random,
     dtqatten_limits,
     dtqatten_random,
     models,
@@ -23,6 +26,8 @@ from bitfabric.sim import (
 from bitfabric.sim.cycles import Cycles, systolic_os, systolic_ws
 from bitfabric.sim.drift_case import DriftCase
 from bitfabric.sim.drift_job import drift_step
+from bitfabric.sim.drq_case import DrqCase
+from bitfabric.sim.drq_job import drq_step
 from bitfabric.sim.dtqatten_case import AttentionCase
 from bitfabric.sim.dtqatten_job import attention_step
 from bitfabric.sim.gemm_job import gemm_step
@@ -225,6 +230,21 @@ DTQATTEN = SimulatedDesign(
     remarks=_model("dtqatten", "remarks"),
 )
 
+DRQ = SimulatedDesign(
+    name="drq",
+    model=_model("drq", "gemm_cycles"),
+    case_cycles=_model("drq", "case_cycles"),
+    make_step=drq_step,
+    load_case=DrqCase.load,
+    model_case=drq_model.drq_model_case,
+    random_case=drq_random.random_case,
+    random_cases=drq_random.random_cases,
+    check_gemm=drq_limits.check_dimensions,
+    describe=lambda config: f"{config.rows}x{config.columns} 4-bit PEs",
+    shares=("act_low",),
+    model_preset="paper",
+)
+
 SIMULATED = {
     design.name: design
     for design in (
@@ -233,6 +253,7 @@ SIMULATED = {
         PANACEA,
         DRIFT,
         DTQATTEN,
+        DRQ,
     )
 }
 assert SIMULATED.keys() == DESIGNS.keys(), "every design is emitted, modelled and simulated"

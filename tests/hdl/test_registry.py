@@ -133,7 +133,11 @@ DTQATTEN = {
     },
     "registers": {"tokens", "kept", "next_kept", "head_size", "q_base", "select_cycles", "qk_tiles_4"},
 }
-EXPECTED = {"panacea": PANACEA, "drift": DRIFT, "dtqatten": DTQATTEN}
+DRQ = {
+    "latency": {"planner", "s_axis_to_loader", "im2col", "acts_to_array", "results_to_m_axis", "requantizer"},
+    "registers": {"height", "width", "channels", "n", "kernel", "region", "threshold", "steps_4", "sensitive"},
+}
+EXPECTED = {"panacea": PANACEA, "drift": DRIFT, "dtqatten": DTQATTEN, "drq": DRQ}
 GEMM = {"m", "k", "n"}
 
 
@@ -146,7 +150,7 @@ def test_designs_describe_their_registers_and_latencies(name, written):
     if expected is SYSTOLIC:
         assert text["latency"]["array"] == measured_array_latency(name)
     names = [register["name"] for register in text["registers"]["registers"]]
-    common = {"array", "control", "status", "total_cycles"} | (set() if name == "dtqatten" else GEMM)
+    common = {"array", "control", "status", "total_cycles"} | (set() if name in ("dtqatten", "drq") else GEMM)
     assert common | expected["registers"] <= set(names)
     ports = {port["name"] for port in text["ports"]}
     assert {"aclk", "aresetn", "s_axil_awaddr", "s_axis_tdata", "m_axis_tlast"} <= ports
