@@ -58,7 +58,13 @@ def drq_registers(config: DrqConfig, name: str = "drq") -> RegisterMap:
                 [
                     Field("start", 1, "pulse", "start"),
                     Field("requantize", 1, "rw", "1: bytes come out; 0: 32-bit accumulators"),
-                    Field("stop", 1, "pulse", "give up: not done, a packet in m_axis may lack its end"),
+                    Field(
+                        "stop",
+                        1,
+                        "pulse",
+                        "give up: not done, a packet in m_axis may lack its end; while idle: wait for no `tlast` of a "
+                        "packet that was begun",
+                    ),
                 ],
             ),
             Register(

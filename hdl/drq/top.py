@@ -107,7 +107,7 @@ class DrqTop(Block):
         connect_axi_stream_out(m, self, "m_axis", machine.o)
         self._start(m, registers, machine, busy, start)
         failed = self._finish(m, registers, machine, busy)
-        self._take(m, machine, busy, failed)
+        self._take(m, registers, machine, busy, failed)
         counters = place(m, "counters", Counters(config))
         m.d.comb += [
             counters.start.eq(start),
@@ -136,7 +136,9 @@ class DrqTop(Block):
         ]
         return m
 
-    def _take(self, m: Module, machine: DrqMachine, busy: Signal, failed: Signal) -> None:
+    def _take(
+        self, m: Module, registers: AxiLiteRegisters, machine: DrqMachine, busy: Signal, failed: Signal
+    ) -> None:
         """Let beats in; drop those that are left of the packet of a convolution that failed."""
         came = stream.Signature(beat_layout(self._config.axis_data_bits)).create()
         connect_axi_stream_in(m, self, "s_axis", came)
@@ -149,6 +151,8 @@ class DrqTop(Block):
             open_after.eq(Mux(taken, ~came.payload.last, within)),
         ]
         m.d.sync += [within.eq(open_after), dropping.eq((dropping | failed) & open_after)]
+        with m.If(registers.control_stop & ~busy):
+            m.d.sync += [within.eq(0), dropping.eq(0)]
 
     def _start(
         self, m: Module, registers: AxiLiteRegisters, machine: DrqMachine, busy: Signal, start: Signal

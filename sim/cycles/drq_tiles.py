@@ -76,6 +76,24 @@ class TileCost:
     stalled: int
 
 
+def word_times(counts: NDArray[np.int64], lanes: int) -> tuple[list[int], bool]:
+    """Return when the words of a packed row leave, in cycles after its first piece, and if the last one is late.
+
+    Parameters
+    ----------
+    counts : int array (pieces,)
+        Elements of each piece; they come one per cycle.
+    lanes : int
+        Elements of a word.
+    """
+    ends = np.cumsum(counts)
+    words = -(-int(ends[-1]) // lanes)
+    times = [int(np.argmax(ends >= min((word + 1) * lanes, ends[-1]))) for word in range(words)]
+    late = words > 1 and times[-1] == times[-2]
+    times[-1] += late
+    return times, late
+
+
 def row_cycles(layer: Layer, lanes: int) -> tuple[int, int]:
     """Return the cycles of a map row, a word of S channels of a pixel each, and of the packing's last word if it is late."""
     words = -(-layer.channels // lanes)

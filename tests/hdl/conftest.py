@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from amaranth.hdl import ClockDomain, ClockSignal, DomainRenamer, Module, ResetSignal
+from amaranth.lib.wiring import In
 
 import bitfabric.hdl
+from bitfabric.hdl.block import Block, place
 from bitfabric.hdl.emit import Emitted, emit
 from bitfabric.hdl.registry import BLOCKS, DESIGNS
+from bitfabric.sim.vectors import VectorJob
 
 WAIVERS = Path(bitfabric.hdl.__file__).parent / "lint.vlt"
 
@@ -87,3 +91,50 @@ def lint() -> Callable[..., list[str]]:
 @pytest.fixture(scope="session")
 def waivers() -> Path:
     return WAIVERS
+
+
+class Clearable(Block):
+    """Put a reset input ``clear`` to a block that works once, so that one simulation does for many runs of it."""
+
+    def __init__(self, make: type[Block], *arguments: Any):
+        self._make, self._arguments = make, arguments
+        inner = make(*arguments)
+        inner._MustUse__used = True
+        super().__init__({**dict(inner.signature.members), "clear": In(1)})
+
+    def elaborate(self, platform: object) -> Module:
+        m, inner = Module(), Module()
+        m.domains.inner = domain = ClockDomain("inner")
+        m.d.comb += [domain.clk.eq(ClockSignal()), domain.rst.eq(ResetSignal() | self.clear)]
+        block = place(inner, "block", self._make(*self._arguments))
+        m.submodules.inner = DomainRenamer({"sync": "inner"})(inner)
+        for name, member in block.signature.members.items():
+            ours, theirs = getattr(self, name), getattr(block, name)
+            m.d.comb += theirs.eq(ours) if member.flow == In else ours.eq(theirs)
+        return m
+
+
+@pytest.fixture(scope="session")
+def clearable() -> type[Block]:
+    """Return the block that lets another one work again."""
+    return Clearable
+
+
+def chained(jobs: list[VectorJob], ports: Iterable[Any]) -> VectorJob:
+    """Return jobs one after the other, for a ``Clearable`` block that is cleared between them."""
+    widths = {port["name"]: port["width"] for port in ports}
+    parts: dict[str, dict[str, list[int]]] = {"inputs": {"clear": []}, "expected": {}, "mask": {}}
+    for job in jobs:
+        parts["inputs"]["clear"] += [0] * job.cycles + [1]
+        for name, values in job.inputs.items():
+            parts["inputs"].setdefault(name, []).extend([*values, 0])
+        for name, values in job.expected.items():
+            whole = (1 << widths[name]) - 1
+            parts["expected"].setdefault(name, []).extend([*values, 0])
+            parts["mask"].setdefault(name, []).extend([*job.mask.get(name, [whole] * job.cycles), 0])
+    return VectorJob(**parts)
+
+
+@pytest.fixture(scope="session")
+def chain() -> Callable[..., VectorJob]:
+    return chained

@@ -11,7 +11,7 @@ from bitfabric.hdl.registry import BLOCKS, DESIGNS
 from bitfabric.hdl.yosys import YosysError, run_yosys
 
 EVERYTHING = [(name, {}) for name in (*DESIGNS, *BLOCKS)]
-WS, OS, PANACEA, DRIFT = "systolic_ws", "systolic_os", "panacea", "drift"
+WS, OS, PANACEA, DRIFT, DRQ = "systolic_ws", "systolic_os", "panacea", "drift", "drq"
 SMALL = {"wmem_words": 16, "amem_words": 16, "omem_words": 16, "omem_records": 2, "segments": 16}
 ONE_PEA = {
     **SMALL,
@@ -25,6 +25,10 @@ DRIFT_SMALL = {
 DRIFT_SMALLEST = {
     **{"rows": 1, "columns": 1, "weight_words": 1, "high_words": 4, "low_words": 4, "out_words": 2},
     **{"staging_beats": 2, "m_max": 1, "granules_max": 1, "acc_depth": 1, "acc_bits": 20, "k_max": 16},
+}
+DRQ_SMALLEST = {
+    **{"rows": 1, "columns": 1, "line_elements": 1, "k_max": 1, "map_words": 1, "flag_words": 1},
+    **{"sum_words": 1, "height_max": 1},
 }
 EXTREMES = [
     (WS, {"weight_buffering": "double"}),
@@ -44,6 +48,8 @@ EXTREMES = [
     (DRIFT, {**DRIFT_SMALL, "rows": 5, "columns": 7}),
     (DRIFT, {**DRIFT_SMALL, "rows": 3, "columns": 1, "axis_data_bits": 256, "lanes": 8, "acc_depth": 1}),
     (DRIFT, DRIFT_SMALLEST),
+    (DRQ, {"rows": 5, "columns": 2, "line_elements": 4, "axis_data_bits": 64, "pe_counters": False}),
+    (DRQ, DRQ_SMALLEST),
 ]
 VARIANTS = [*EVERYTHING, *EXTREMES]
 NO_LATCH = "select -assert-none t:$dlatch t:$adlatch t:$dlatchsr t:$adff t:$aldff t:$sr"
