@@ -19,8 +19,10 @@ from bitfabric.hdl.drq.im2col import Im2col
 from bitfabric.hdl.drq.planner import Planner
 from bitfabric.hdl.gemm.drain import OUT_LATENCY
 from bitfabric.hdl.gemm.words import PARAM_BEATS
+from bitfabric.quant.drq import REGION
 from bitfabric.sim.cycles import Cycles, vssa
 from bitfabric.sim.cycles.drq_tiles import Layer, TileCost, fill_cycles, row_cycles, tile_costs
+from bitfabric.sim.drq_limits import check_dimensions, rows_max
 
 if TYPE_CHECKING:
     from bitfabric.sim.drq_case import DrqCase
@@ -194,9 +196,6 @@ def gemm_cycles(
 
 @lru_cache(maxsize=1024)
 def _gemm_cycles(config: DrqConfig, m: int, k: int, n: int, requantize: bool, act_low: float) -> Cycles:
-    from bitfabric.quant.drq import REGION  # noqa: PLC0415
-    from bitfabric.sim.drq_limits import check_dimensions, rows_max  # noqa: PLC0415
-
     check_dimensions(config, m, k, n)
     rng = np.random.default_rng(SEED)
     most = rows_max(config, k)

@@ -18,7 +18,12 @@ MACHINES: list[dict[str, Any]] = [
     {"rows": 1, "columns": 1, "line_elements": 1},
     {"rows": 5, "columns": 2, "line_elements": 4, "axis_data_bits": 64},
     {"rows": 2, "columns": 9, "line_elements": 8, "axis_data_bits": 128},
-    {"rows": 1, "columns": 12, "line_elements": 2, "axis_data_bits": 64, "pe_counters": False},
+    {
+        "rows": 4,
+        "columns": 12,
+        "line_elements": 2,
+        "pe_counters": False,
+    },  # results may leave more slowly than they come
 ]
 CASES = 13
 EFFORT = 1200  # cycles of a case, about
@@ -31,7 +36,7 @@ def machine(number: int) -> DrqConfig:
 def cases_of(number: int) -> list[DrqCase]:
     """Return random convolutions, the last ones of shapes that chance rarely draws."""
     config, rng = machine(number), np.random.default_rng(number)
-    share = {"threshold": 0, "image": rng.integers(1, 128, (3, 4, 2))}
+    share: dict[str, Any] = {"threshold": 0, "image": rng.integers(1, 128, (3, 4, 2))}
     return [
         *random_cases(config, number, CASES, effort=EFFORT),
         random_convolution(config, rng, (3, 4, 2), 2, **share),  # every region is sensitive
@@ -89,7 +94,7 @@ def test_equals_golden_and_cycle_model(run: Any, number: int) -> None:
         assert 2 * counted["steps_2"] + 4 * counted["steps_4"] == counted["compute_cycles"]
 
 
-@pytest.mark.parametrize("number", [0, 2, 3])
+@pytest.mark.parametrize("number", [0, 3, 4])
 def test_equals_golden_under_stalls(run: Any, number: int) -> None:
     cases = cases_of(number)[::3]
     report = run(number, cases, stall=0.5, seed=number)

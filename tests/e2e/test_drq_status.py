@@ -28,6 +28,19 @@ LAYER = {"kernel_height": 3, "kernel_width": 2, "stride": 1, "padding": 1}
 REGION = {"region_height": 2, "region_width": 2}
 CASE = random_convolution(CONFIG, np.random.default_rng(3), (5, 4, 5), 4, requantized=True, **LAYER, **REGION)
 STEP = drq_step(CONFIG, "drq", CASE)
+# A kernel as large as the padded map.
+WHOLE = drq_step(
+    CONFIG,
+    "drq",
+    random_convolution(
+        CONFIG,
+        np.random.default_rng(4),
+        (3, 2, 5),
+        2,
+        requantized=False,
+        **{**LAYER, "kernel_height": 5, "kernel_width": 4},
+    ),
+)
 Body = Callable[[Any], Awaitable[None]]
 # What a start refuses: register and value.
 REFUSED = [
@@ -101,7 +114,7 @@ def test_sizes_are_refused(on_machine: Any) -> None:
         for name, value in REFUSED:
             await start(host, ((name, value),))
             await told(host, "bad_dimension")
-        await works(host)  # the packet was not begun
+        await works(host, WHOLE)  # the packet was not begun
 
     on_machine(body)
 

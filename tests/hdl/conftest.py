@@ -123,16 +123,18 @@ def clearable() -> type[Block]:
 def chained(jobs: list[VectorJob], ports: Iterable[Any]) -> VectorJob:
     """Return jobs one after the other, for a ``Clearable`` block that is cleared between them."""
     widths = {port["name"]: port["width"] for port in ports}
-    parts: dict[str, dict[str, list[int]]] = {"inputs": {"clear": []}, "expected": {}, "mask": {}}
+    inputs: dict[str, list[int]] = {"clear": []}
+    expected: dict[str, list[int]] = {}
+    mask: dict[str, list[int]] = {}
     for job in jobs:
-        parts["inputs"]["clear"] += [0] * job.cycles + [1]
+        inputs["clear"] += [0] * job.cycles + [1]
         for name, values in job.inputs.items():
-            parts["inputs"].setdefault(name, []).extend([*values, 0])
+            inputs.setdefault(name, []).extend([*values, 0])
         for name, values in job.expected.items():
             whole = (1 << widths[name]) - 1
-            parts["expected"].setdefault(name, []).extend([*values, 0])
-            parts["mask"].setdefault(name, []).extend([*job.mask.get(name, [whole] * job.cycles), 0])
-    return VectorJob(**parts)
+            expected.setdefault(name, []).extend([*values, 0])
+            mask.setdefault(name, []).extend([*job.mask.get(name, [whole] * job.cycles), 0])
+    return VectorJob(inputs=inputs, expected=expected, mask=mask)
 
 
 @pytest.fixture(scope="session")

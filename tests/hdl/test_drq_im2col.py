@@ -75,8 +75,8 @@ def golden(config, rng, layer, image, flags, begin):
     at = begin + 1
     for tile in range(PASSES * len(starts)):
         index = tile % len(starts)
-        if tile > 1:  # now and then later than im2col would be
-            released.append(max(*ends, *released, 0) + int(rng.integers(1, 20)))
+        if tile > 1:  # sooner or later than im2col needs it
+            released.append(max([list(ends)[tile - 2], *released[-1:]]) + int(rng.integers(1, 30)))
             at = max(at, released[-1] + 1)
         first, begun = int(starts[index]), at
         positions = range(first, min(first + config.rows, layer.m))
