@@ -31,8 +31,8 @@ class FlagRows(Block):
     write_en, write_address, write_data : In
         Flags of S channels of a region.
     start : In(1)
-        Strobe: the band's last flags are written in this cycle or the one before. Not before the row of the band
-        before was read but for one cycle.
+        Strobe: the band's last flags are written in the next cycle at the latest. Two cycles before the last read of
+        the band before at the earliest.
     flag_en, flag_data : Out(1), Out(S)
         A word of flags.
     row_done : Out(1)
