@@ -31,7 +31,7 @@ class FlagRows(Block):
     write_en, write_address, write_data : In
         Flags of S channels of a region.
     start : In(1)
-        Strobe: the band's last flags are written in the next cycle at the latest. Two cycles before the last read of
+        Strobe: the band's last flags are written in the next cycle at the latest. A cycle before the last read of
         the band before at the earliest.
     flag_en, flag_data : Out(1), Out(S)
         A word of flags.
