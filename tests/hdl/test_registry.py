@@ -135,7 +135,17 @@ DTQATTEN = {
 }
 DRQ = {
     "latency": {"planner", "s_axis_to_loader", "im2col", "acts_to_array", "results_to_m_axis", "requantizer"},
-    "registers": {"height", "width", "channels", "n", "kernel", "region", "threshold", "steps_4", "sensitive"},
+    "registers": {
+        "height",
+        "width",
+        "channels",
+        "n",
+        "kernel",
+        "region",
+        "threshold",
+        "steps_4",
+        "sensitive",
+    },
 }
 EXPECTED = {"panacea": PANACEA, "drift": DRIFT, "dtqatten": DTQATTEN, "drq": DRQ}
 GEMM = {"m", "k", "n"}
