@@ -128,11 +128,11 @@ def test_formal_proves_by_name(tmp_path: Path) -> None:
     [
         (
             ["verilog", "nope"],
-            "design='nope' is not allowed; it must be a design (systolic_ws, systolic_os, panacea, drift, dtqatten)",
+            "design='nope' is not allowed; it must be a design (systolic_ws, systolic_os, panacea, drift, dtqatten, drq)",
         ),
         (
             ["simulate", "bitbrick"],
-            "design='bitbrick' is not allowed; it must be one of systolic_ws, systolic_os, panacea, drift, dtqatten",
+            "design='bitbrick' is not allowed; it must be one of systolic_ws, systolic_os, panacea, drift, dtqatten, drq",
         ),
         (
             ["verilog", "systolic_ws", "--set", "rows=0"],
