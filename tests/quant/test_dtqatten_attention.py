@@ -49,7 +49,9 @@ def scalar_row(q: int, head: Any, p: AttentionParameters, ids: list[int], causal
     t = []
     for k in range(size):
         acc = sum(int(query[q][e]) * int(key[k][e]) for e in range(d))
-        m = p.score_multiplier if p.sq is None else (int(p.sq[q]) * int(p.sk[k]) + 32768) >> 16  # type: ignore[index]
+        m = p.score_multiplier
+        if p.sq is not None and p.sk is not None:
+            m = (int(p.sq[q]) * int(p.sk[k]) + 32768) >> 16
         score = max(-(2**23 - 1), min(2**23 - 1, half_up(acc * m, p.score_shift)))
         t.append(-(2**23) if causal and ids[k] > ids[q] else score)
     top = max(t)

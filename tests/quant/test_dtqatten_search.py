@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import pytest
@@ -264,7 +265,7 @@ SIZE = LayerSize(10, 1, 4)
         (lambda: Shares(0.0, 0.0, float("nan")), "high"),
         (lambda: Shares(0.5, 0.5, 0.5), "pruned + low + high"),
         (lambda: LayerSize(0, 1, 1), "tokens"),
-        (lambda: LayerSize(1, 1, 1.5), "head_size"),  # type: ignore[arg-type]
+        (lambda: LayerSize(1, 1, cast(int, 1.5)), "head_size"),
         (lambda: mean_bops([], []), "shares"),
         (lambda: mean_bops([ALL_HIGH], [SIZE, SIZE]), "shares"),
         (lambda: search_shares(toy, []), "len(sizes)"),

