@@ -6,28 +6,18 @@ from amaranth.hdl import Module
 from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
 
-from bitfabric.hdl.block import Block, place
+from bitfabric.hdl.block import Block
 from bitfabric.hdl.common.axi_stream import beat_layout
-from bitfabric.hdl.common.fifo import StreamFifo
+from bitfabric.hdl.common.copies import copies
 from bitfabric.hdl.common.stream import connect_stream
-from bitfabric.hdl.dtqatten.arrays import Arrays
 from bitfabric.hdl.dtqatten.band_order import BandOrder
 from bitfabric.hdl.dtqatten.config import DtqattenConfig
-from bitfabric.hdl.dtqatten.dealer import Dealer
 from bitfabric.hdl.dtqatten.descriptor import DESCRIPTOR
-from bitfabric.hdl.dtqatten.fetcher import Fetcher
 from bitfabric.hdl.dtqatten.job import job_layout
-from bitfabric.hdl.dtqatten.operands import Operands
-from bitfabric.hdl.dtqatten.progress import Progress
+from bitfabric.hdl.dtqatten.parts import Parts, place_parts
 from bitfabric.hdl.dtqatten.registers import RUNNING_ERRORS
-from bitfabric.hdl.dtqatten.results import FACTOR_INPUTS, Results
+from bitfabric.hdl.dtqatten.results import FACTOR_INPUTS
 from bitfabric.hdl.dtqatten.scan import Scan
-from bitfabric.hdl.dtqatten.selection import Selection
-from bitfabric.hdl.dtqatten.sender import Sender
-from bitfabric.hdl.dtqatten.softmax_unit import SoftmaxUnit
-from bitfabric.hdl.dtqatten.tile import TILE_DEPTH, tile_layout
-from bitfabric.hdl.dtqatten.tile_list import TileList
-from bitfabric.hdl.dtqatten.token_table import TokenTable
 from bitfabric.hdl.vssa.counters import COUNTER_BITS
 
 # What the counters are told of tiles that leave the arrays, of each port.
@@ -89,74 +79,54 @@ class DtqattenMachine(Block):
     def elaborate(self, platform: object) -> Module:
         """Place the parts and connect them along the way of the data."""
         m = Module()
-        config, job = self._config, self.job
-        table = place(m, "table", TokenTable(config))
-        fetcher = place(m, "fetcher", Fetcher(config))
-        scan = place(m, "scan", Scan(config))
-        operands = place(m, "operands", Operands(config))
-        dealer = place(m, "dealer", Dealer(config))
-        arrays = place(m, "arrays", Arrays(config))
-        results = place(m, "results", Results(config))
-        softmax = place(m, "softmax", SoftmaxUnit(config))
-        selection = place(m, "selection", Selection(config))
-        sender = place(m, "sender", Sender(config))
-        score_order = place(m, "score_order", BandOrder(config))
-        result_order = place(m, "result_order", BandOrder(config))
-        progress = place(m, "progress", Progress(config))
-
-        self._fetch(m, table, fetcher, scan, operands)
-        tiles = self._deal(m, fetcher, scan, dealer, softmax, sender, operands)
-        self._compute(m, dealer, operands, arrays, results)
-        self._score(m, fetcher, scan, results, softmax, operands, score_order, progress)
-        self._select(m, table, fetcher, softmax, selection, sender, progress)
-        self._send(m, table, scan, results, sender, result_order, tiles, progress)
+        parts = place_parts(m, self._config)
+        self._fetch(m, parts)
+        self._deal(m, parts)
+        self._compute(m, parts)
+        self._score(m, parts)
+        self._select(m, parts)
+        self._send(m, parts)
+        arrays, results, progress = parts.arrays, parts.results, parts.progress
         m.d.comb += [
-            progress.heads.eq(job.heads),
-            progress.retired.eq(dealer.retire),
-            progress.dealt.eq(dealer.dealt_pv),
+            progress.heads.eq(self.job.heads),
+            progress.retired.eq(parts.dealer.retire),
+            progress.dealt.eq(parts.dealer.dealt_pv),
             progress.left.eq(results.results_done),
-            progress.scores_finished.eq(score_order.finished),
-            progress.results_finished.eq(result_order.finished),
+            progress.scores_finished.eq(parts.score_order.finished),
+            progress.results_finished.eq(parts.result_order.finished),
             self.selecting.eq(progress.selecting),
             self.pv_left.eq(progress.pv_left),
-            *(getattr(self, name).eq(getattr(results, name)) for name in TILE_PORTS),
+            *copies(self, results, TILE_PORTS),
             self.qk_arrays.eq(arrays.qk),
             self.pv_arrays.eq(arrays.pv),
-            *(getattr(self, f"{name}_error").eq(getattr(fetcher, name)) for name in RUNNING_ERRORS[:-1]),
-            self.framing_error.eq(fetcher.framing_error),
+            *(
+                getattr(self, f"{name}_error").eq(getattr(parts.fetcher, name))
+                for name in RUNNING_ERRORS
+                if name != "framing"
+            ),
+            self.framing_error.eq(parts.fetcher.framing_error),
         ]
         return m
 
-    def _fetch(self, m: Module, table: TokenTable, fetcher: Fetcher, scan: Scan, operands: Operands) -> None:
+    def _fetch(self, m: Module, parts: Parts) -> None:
         """Fill table and line buffers; read the table once when it is full."""
+        table, fetcher, scan = parts.table, parts.fetcher, parts.scan
+        operands = parts.operands
         job = self.job
         connect_stream(m, self.i, fetcher.s)
         connect_stream(m, fetcher.desc, self.desc)
-        levels = (
-            "carry",
-            "per_token",
-            "reorder",
-            "entries",
-            "tokens",
-            "kept",
-            "kept_high",
-            "head_size",
-            "heads",
-        )
+        levels = ("carry", "per_token", "reorder", "entries", "tokens", "kept", "kept_high")
         bases = ("list_base", "scale_base", "q_base", "k_base", "v_base")
         m.d.comb += [
             fetcher.start.eq(self.start),
-            *(getattr(fetcher, name).eq(job[name]) for name in (*levels, *bases)),
+            *(getattr(fetcher, name).eq(job[name]) for name in (*levels, "head_size", "heads", *bases)),
             fetcher.stride.eq(job.stride_input),
             table.bank.eq(self.bank),
             table.fetch_en.eq(fetcher.table_read_en),
             table.fetch_position.eq(fetcher.table_read_position),
             fetcher.table_read_id.eq(table.fetch_id),
             fetcher.table_read_high.eq(table.fetch_high),
-            *(
-                getattr(table, f"list_{name}").eq(getattr(fetcher, f"table_{name}"))
-                for name in ("en", "position", "id", "high")
-            ),
+            *copies(table, fetcher, ("en", "position", "id", "high"), "list_", "table_"),
             scan.start.eq(fetcher.list_done | (self.start & job.carry)),
             scan.kept.eq(job.kept),
             table.scan_en.eq(scan.read_en),
@@ -164,40 +134,29 @@ class DtqattenMachine(Block):
             scan.read_high.eq(table.scan_high),
             operands.scan_en.eq(scan.en),
             operands.scan_high.eq(table.scan_high),
-            *(
-                getattr(operands, f"scan_{name}").eq(getattr(scan, name))
-                for name in ("tile", "lane", "band", "band_lane", "group", "slot")
+            *copies(operands, scan, ("tile", "lane", "band", "band_lane", "group", "slot"), "scan_"),
+            *copies(
+                operands,
+                fetcher,
+                ("en", "bank", "tile", "lane", "band", "band_lane", "word", "data"),
+                "kq_",
+                "kq_",
             ),
-            *(
-                getattr(operands, f"kq_{name}").eq(getattr(fetcher, f"kq_{name}"))
-                for name in ("en", "bank", "tile", "lane", "band", "band_lane", "word", "data")
-            ),
-            *(
-                getattr(operands, f"v_{name}").eq(getattr(fetcher, f"v_{name}"))
-                for name in ("en", "bank", "tile", "position", "data")
-            ),
+            *copies(operands, fetcher, ("en", "bank", "tile", "position", "data"), "v_", "v_"),
         ]
 
-    def _deal(
-        self,
-        m: Module,
-        fetcher: Fetcher,
-        scan: Scan,
-        dealer: Dealer,
-        softmax: SoftmaxUnit,
-        sender: Sender,
-        operands: Operands,
-    ) -> TileList:
+    def _deal(self, m: Module, parts: Parts) -> None:
         """List the tiles and deal them when their operands are there."""
-        config, job = self._config, self.job
-        tiles = place(m, "tiles", TileList(config))
-        ahead = place(m, "ahead", StreamFifo(tile_layout(config), TILE_DEPTH))
+        fetcher, scan, operands = parts.fetcher, parts.scan, parts.operands
+        tiles, ahead, dealer = parts.tiles, parts.ahead, parts.dealer
+        softmax, sender = parts.softmax, parts.sender
+        job = self.job
         connect_stream(m, tiles.o, ahead.i)
         connect_stream(m, ahead.o, dealer.i)
         m.d.comb += [
             tiles.start.eq(scan.done),
             *(getattr(tiles, name).eq(job[name]) for name in ("kept", "head_size", "heads")),
-            *(getattr(tiles, name).eq(getattr(scan, name)) for name in ("bands", "tile_high", "band_high")),
+            *copies(tiles, scan, ("bands", "tile_high", "band_high")),
             dealer.kept.eq(job.kept),
             dealer.head_size.eq(job.head_size),
             dealer.qk_loaded.eq(fetcher.qk_loaded),
@@ -207,46 +166,26 @@ class DtqattenMachine(Block):
             dealer.band_sent.eq(sender.band_sent),
             dealer.band_sent_band.eq(sender.band_sent_band),
             fetcher.retire.eq(dealer.retire),
-            *(
-                getattr(operands, f"read_{name}").eq(getattr(dealer, f"read_{name}"))
-                for name in ("en", "pv", "bank", "tile", "band", "group")
-            ),
+            *copies(operands, dealer, ("en", "pv", "bank", "tile", "band", "group"), "read_", "read_"),
         ]
-        return tiles
 
-    def _compute(
-        self, m: Module, dealer: Dealer, operands: Operands, arrays: Arrays, results: Results
-    ) -> None:
+    def _compute(self, m: Module, parts: Parts) -> None:
         """Lead words to the arrays and their results away."""
+        operands, dealer, arrays = parts.operands, parts.dealer, parts.arrays
+        results = parts.results
         m.d.comb += [
-            *(
-                getattr(arrays, name).eq(getattr(dealer, name))
-                for name in ("write_en", "write_address", "first", "length", "tag")
-            ),
-            *(
-                getattr(arrays, name).eq(getattr(operands, name))
-                for name in ("row_data", "row_high", "column_data", "column_high")
-            ),
+            *copies(arrays, dealer, ("write_en", "write_address", "first", "length", "tag")),
+            *copies(arrays, operands, ("row_data", "row_high", "column_data", "column_high")),
             dealer.released.eq(arrays.released),
             arrays.take.eq(results.take),
-            *(
-                getattr(results, name).eq(getattr(arrays, name))
-                for name in ("full", "tags", "data", "working", "stalled")
-            ),
+            *copies(results, arrays, ("full", "tags", "data", "working", "stalled")),
         ]
 
-    def _score(
-        self,
-        m: Module,
-        fetcher: Fetcher,
-        scan: Scan,
-        results: Results,
-        softmax: SoftmaxUnit,
-        operands: Operands,
-        order: BandOrder,
-        progress: Progress,
-    ) -> None:
+    def _score(self, m: Module, parts: Parts) -> None:
         """Pass bands whose scores are complete to the softmax unit, and its numerators and factors on."""
+        fetcher, scan, operands = parts.fetcher, parts.scan, parts.operands
+        results, order, softmax = parts.results, parts.score_order, parts.softmax
+        progress = parts.progress
         job = self.job
         self._order(m, order, scan)
         m.d.comb += [
@@ -268,51 +207,31 @@ class DtqattenMachine(Block):
             softmax.scale_en.eq(fetcher.scale_en),
             softmax.scale_position.eq(fetcher.scale_position),
             softmax.scale_v.eq(fetcher.scale_v),
-            *(
-                getattr(results, f"scale_{name}").eq(getattr(fetcher, f"scale_{name}"))
-                for name in ("en", "position", "band", "lane", "q", "k")
-            ),
+            *copies(results, fetcher, ("en", "position", "band", "lane", "q", "k"), "scale_", "scale_"),
             results.per_token.eq(job.per_token),
             results.causal.eq(job.causal),
             results.multiplier.eq(job.score_multiplier),
             results.shift.eq(job.score_shift),
-            *(
-                getattr(results, name).eq(getattr(softmax, name))
-                for name in ("max_en", "max_band", "read_en", "read_band", "read_slot", *FACTOR_INPUTS)
+            *copies(
+                results, softmax, ("max_en", "max_band", "read_en", "read_band", "read_slot", *FACTOR_INPUTS)
             ),
-            *(
-                getattr(softmax, name).eq(getattr(results, name))
-                for name in ("max_data", "max_valid", "read_data")
-            ),
+            *copies(softmax, results, ("max_data", "max_valid", "read_data")),
             results.factors_done.eq(softmax.factors_done),
             results.factors_band.eq(softmax.factors_band),
-            *(
-                getattr(operands, f"a_{name}").eq(getattr(softmax, f"a_{name}"))
-                for name in ("en", "band", "position", "data")
-            ),
+            *copies(operands, softmax, ("en", "band", "position", "data"), "a_", "a_"),
         ]
 
-    def _select(
-        self,
-        m: Module,
-        table: TokenTable,
-        fetcher: Fetcher,
-        softmax: SoftmaxUnit,
-        selection: Selection,
-        sender: Sender,
-        progress: Progress,
-    ) -> None:
+    def _select(self, m: Module, parts: Parts) -> None:
         """Add up importance, and choose the next block's tokens when it is complete."""
+        table, fetcher, softmax = parts.table, parts.fetcher, parts.softmax
+        selection, sender, progress = parts.selection, parts.sender, parts.progress
         job = self.job
         m.d.comb += [
             selection.bank.eq(self.bank),
             selection.init_en.eq(fetcher.table_en),
             selection.init_position.eq(fetcher.table_position),
             selection.init_id.eq(fetcher.table_id),
-            *(
-                getattr(selection, f"add_{name}").eq(getattr(softmax, f"add_{name}"))
-                for name in ("en", "position", "value")
-            ),
+            *copies(selection, softmax, ("en", "position", "value"), "add_", "add_"),
             progress.importance_done.eq(softmax.importance_done),
             selection.start.eq(progress.select),
             selection.positions.eq(job.kept),
@@ -325,24 +244,14 @@ class DtqattenMachine(Block):
             table.next_position.eq(selection.list_new_position),
             table.next_id.eq(selection.list_id),
             table.next_high.eq(selection.list_bits == 2),
-            *(
-                getattr(sender, f"list_{name}").eq(getattr(selection, f"list_{name}"))
-                for name in ("valid", "position", "id", "bits", "value")
-            ),
+            *copies(sender, selection, ("valid", "position", "id", "bits", "value"), "list_", "list_"),
         ]
 
-    def _send(
-        self,
-        m: Module,
-        table: TokenTable,
-        scan: Scan,
-        results: Results,
-        sender: Sender,
-        order: BandOrder,
-        tiles: TileList,
-        progress: Progress,
-    ) -> None:
+    def _send(self, m: Module, parts: Parts) -> None:
         """Send bands whose results are complete, then the list."""
+        table, scan, tiles = parts.table, parts.scan, parts.tiles
+        results, order, sender = parts.results, parts.result_order, parts.sender
+        progress = parts.progress
         job = self.job
         self._order(m, order, scan)
         connect_stream(m, sender.o, self.o)

@@ -6,6 +6,7 @@ from amaranth.hdl import Array, Cat, Module, Signal, Value
 from amaranth.lib.wiring import In, Out
 
 from bitfabric.hdl.block import Block, place
+from bitfabric.hdl.common.copies import copies
 from bitfabric.hdl.common.memory import address_bits
 from bitfabric.hdl.dtqatten.config import SCALE_BITS, SCORE_BITS, DtqattenConfig
 from bitfabric.hdl.dtqatten.output_port import MULTIPLIER_BITS, SHIFT_BITS, OutputPort
@@ -131,13 +132,10 @@ class Results(Block):
             scores.append(score)
             outputs.append(output)
             m.d.comb += [
-                *(
-                    getattr(unload, name).eq(getattr(self, name))
-                    for name in ("full", "tags", "data", "working", "stalled")
-                ),
+                *copies(unload, self, ("full", "tags", "data", "working", "stalled")),
                 unload.factors.eq(factors),
-                *(getattr(score, name).eq(getattr(self, name)) for name in SCORE_INPUTS),
-                *(getattr(output, name).eq(getattr(self, name)) for name in FACTOR_INPUTS),
+                *copies(score, self, SCORE_INPUTS),
+                *copies(output, self, FACTOR_INPUTS),
                 score.read_en.eq(self.read_en[port]),
                 score.i_valid.eq(unload.valid & ~unload.pv),
                 score.i_slot.eq(unload.slot),

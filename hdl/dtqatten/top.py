@@ -15,6 +15,7 @@ from bitfabric.hdl.common.axi_stream import (
     connect_axi_stream_in,
     connect_axi_stream_out,
 )
+from bitfabric.hdl.common.copies import copies
 from bitfabric.hdl.common.register_map import RegisterMap
 from bitfabric.hdl.dtqatten.config import ADDRESS_BITS, LENGTH_BITS, DtqattenConfig
 from bitfabric.hdl.dtqatten.counters import Counters
@@ -130,10 +131,7 @@ class DtqattenTop(Block):
             machine.bank.eq(bank),
             counters.start.eq(start),
             counters.busy.eq(busy),
-            *(
-                getattr(counters, name).eq(getattr(machine, name))
-                for name in ("qk_arrays", "pv_arrays", "selecting", "pv_left", *TILE_PORTS)
-            ),
+            *copies(counters, machine, ("qk_arrays", "pv_arrays", "selecting", "pv_left", *TILE_PORTS)),
             *(
                 getattr(registers, counter_register(name)).eq(getattr(counters, f"{name}_count"))
                 for name in (*COUNTERS, *(PE_COUNTERS if config.pe_counters else ()))
