@@ -236,10 +236,10 @@ def remarks(config: DtqattenConfig, case: AttentionCase, cycles: Cycles) -> dict
     stalled = counters["qk_stalled_2"] + counters["qk_stalled_4"]
     return {
         "tokens of 8, 4, 0 bits": f"{int(case.high.sum())}, {int((~case.high).sum())}, {case.tokens - case.kept}",
-        "cycles of scores": float(counters["qk"]),
-        "cycles of results": float(counters["pv"]),
-        "stalled PEs, scores": stalled / (stalled + counters["qk_working"]),
-        "stalled PEs, results": counters["pv_stalled"] / (counters["pv_stalled"] + counters["pv_working"]),
-        "top-k": float(counters["select"]),
-        "results after importance": float(counters["pv_left"]),
+        "cycles of scores": str(counters["qk"]),
+        "cycles of results": str(counters["pv"]),
+        "stalled PEs in scores": stalled / (stalled + counters["qk_working"]),
+        "stalled PEs in results": counters["pv_stalled"] / (counters["pv_stalled"] + counters["pv_working"]),
+        "top-k": str(counters["select"]),
+        "results after importance": str(counters["pv_left"]),
     }
