@@ -105,7 +105,8 @@ def tokenize(sentences: Sequence[str]) -> list[NDArray[np.int64]]:
     BitfabricError
         If the models extra is not installed.
     """
-    tokenizer = _extra("tokenizers").Tokenizer.from_file(str(load().folder / "tokenizer.json"))
+    folder = load().folder  # first: without the weights nothing else is worth installing
+    tokenizer = _extra("tokenizers").Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()
     return [np.array(tokenizer.encode(sentence).ids, np.int64) for sentence in sentences]
 
